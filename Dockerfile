@@ -1,16 +1,16 @@
-# One image for the front and for the replicas: what is started in it decides which it is (docs/scale.md).
+# One image for the front and the replicas; the command that is run decides which it is (docs/scale.md).
 FROM python:3.12-slim
 
-# PyTorch of this index runs on CUDA; https://download.pytorch.org/whl/cpu has one for processors alone, a tenth as large.
+# This index has PyTorch for CUDA; https://download.pytorch.org/whl/cpu has a CPU-only build, a tenth of the size.
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cu128
 
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 HF_HOME=/models/hub PYTHONPATH=/app
 WORKDIR /app
 
-# The largest layer first, which changes least.
+# The largest layer, which changes least, comes first.
 RUN pip install torch torchvision --index-url "$TORCH_INDEX"
 COPY requirements.txt requirements-cluster.txt ./
-# wget: by which KubeRay before 1.6 asks a node how it is.
+# wget is what KubeRay before 1.6 uses for its health checks.
 RUN apt-get update && apt-get install --yes --no-install-recommends wget && rm -rf /var/lib/apt/lists/* && \
     pip install -r requirements.txt -r requirements-cluster.txt
 
@@ -19,7 +19,7 @@ COPY ipa_app ipa_app
 COPY assets assets
 COPY deploy deploy
 
-# The numbers are those of fsGroup in deploy/kubernetes.yaml.
+# User and group IDs match fsGroup in deploy/kubernetes.yaml.
 RUN groupadd --gid 1000 studio && useradd --uid 1000 --gid 1000 --create-home studio && \
     mkdir -p /models /library && chown studio:studio /models /library
 USER studio

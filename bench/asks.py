@@ -1,4 +1,4 @@
-"""What the bundled model is asked for, and what must be seen in its answers."""
+"""The requests made to the bundled model, and what must be seen in its pictures."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ SCALES = (0.25, 0.5, 0.75, 1.0)
 MIX_SCALE = 0.6
 PLACE = ("pose", "background")
 MARGIN = 4
-"""Pixels by which the mask of an inpainting reaches beyond the figure, into what is to stay as it was."""
+"""Pixels by which an inpainting mask extends beyond the figure, into what must stay unchanged."""
 RIM: tuple[Literal["rim colours", "rim edges"], ...] = ("rim colours", "rim edges")
 HOLE: tuple[Literal["hole colours", "hole edges"], ...] = ("hole colours", "hole edges")
 
@@ -38,12 +38,12 @@ Unit = Literal["share", "levels"]
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
-    """One held-out character and what it is tried on.
+    """One held-out character and its tests.
 
     Attributes:
-        view: the reference shows this.
+        view: shown by the reference.
         other: the same character in another scene.
-        stranger: another character, which inpainting replaces.
+        stranger: another character, to be replaced by inpainting.
         seed: of the pictures.
     """
 
@@ -55,14 +55,14 @@ class Case:
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """One thing to look for in a picture.
+    """One property to measure in a picture.
 
     Attributes:
         name: as printed.
-        kind: attributes read by the judge, joints where they should be, pixels outside the mask untouched, or how far
-            the mask's rim, or all that is masked, is from what was there.
-        of: the view of the case that says how it should be.
-        hole: that was to be filled, in the drawing of the case's view; None where a stranger was replaced.
+        kind: attributes read by the judge, joints in the right places, pixels outside the mask unchanged, or how far
+            the mask's rim, or the whole masked area, is from the original.
+        of: the view of the case that is the target.
+        hole: the hole to fill in the drawing of the case's view; None if a stranger was replaced.
         attributes: by the judge's names.
     """
 
@@ -76,13 +76,13 @@ class Measure:
 
     @property
     def unit(self) -> Unit:
-        """Of what is counted: a share of 1, where more is better, or levels of 255, where less is."""
+        """Unit of the score: a share of 1, where more is better, or levels of 255, where less is better."""
         return "levels" if self.kind in (*RIM, *HOLE) else "share"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One way of asking."""
+    """One kind of request."""
 
     name: str
     ask: Callable[[Case], GenerateRequest]
@@ -95,10 +95,10 @@ RIM_MEASURES = tuple(Measure(name=kind, kind=kind, of="stranger") for kind in RI
 
 
 def rows(*, side: int) -> Iterator[Row]:
-    """Everything that is measured, in the order of the table.
+    """Yield everything that is measured, in the order of the table.
 
     Args:
-        side: of the model's pictures in pixels.
+        side: side of the model's pictures in pixels.
     """
     yield text_row()
     yield variation_row("base", 0.0)
@@ -116,7 +116,7 @@ def rows(*, side: int) -> Iterator[Row]:
 
 
 def short_rows(*, side: int) -> tuple[Row, ...]:
-    """One row of each kind, for tables with many settings."""
+    """Return one row of each kind, for tables with many settings."""
     references = (variation_row(adapter, 1.0) for adapter in USUAL_NAMES)
     return (text_row(), *references, mix_row("base"), pose_row("base", side), inpaint_row("base", side))
 
@@ -130,9 +130,9 @@ def sweep_rows(
     intervals: Sequence[tuple[float, float]] = (),
     speeds: Sequence[Speed] = (),
 ) -> Iterator[Row]:
-    """Every row at every combination of models, steps, guidance scales, shares of the steps guided, and speeds.
+    """Yield every row with every combination of models, steps, guidance scales, guided shares of the steps, and speeds.
 
-    Where none are given, the model's own are used.
+    If none are given, the model's own are used.
     """
     tried: Any = (models, steps, guidance_scales, intervals, speeds)
     for model, number, scale, interval, speed in product(*(values or [None] for values in tried)):
@@ -147,7 +147,7 @@ def sweep_rows(
 
 
 def with_settings(row: Row, name: str, **settings: float | str) -> Row:
-    """A row with other settings, and another name."""
+    """Return a row with other settings and another name."""
 
     def ask(case: Case) -> GenerateRequest:
         return replace(row.ask(case), **settings)
@@ -156,7 +156,7 @@ def with_settings(row: Row, name: str, **settings: float | str) -> Row:
 
 
 def text_row() -> Row:
-    """Words alone that name everything."""
+    """Return a row with a text prompt alone that names everything."""
 
     def ask(case: Case) -> GenerateRequest:
         return GenerateRequest(task="mix", prompt=world.full_caption(case.view), seed=case.seed)
@@ -166,7 +166,7 @@ def text_row() -> Row:
 
 
 def variation_row(adapter: str, scale: float) -> Row:
-    """A reference alone."""
+    """Return a row with a reference alone."""
 
     def ask(case: Case) -> GenerateRequest:
         return GenerateRequest(
@@ -177,7 +177,7 @@ def variation_row(adapter: str, scale: float) -> Row:
 
 
 def mix_row(adapter: str) -> Row:
-    """A reference, and words for another scene."""
+    """Return a row with a reference, and a text prompt for another scene."""
 
     def ask(case: Case) -> GenerateRequest:
         prompt = world.scene_text(case.other.scene)
@@ -190,7 +190,7 @@ def mix_row(adapter: str) -> Row:
 
 
 def pose_row(adapter: str, side: int) -> Row:
-    """A reference, and the skeleton of another scene."""
+    """Return a row with a reference, and the skeleton of another scene."""
 
     def ask(case: Case) -> GenerateRequest:
         pose = draw_skeleton(skeleton_of(np.asarray(world.keypoints(case.other))), (side, side))
@@ -203,7 +203,7 @@ def pose_row(adapter: str, side: int) -> Row:
 
 
 def person_row(adapter: str) -> Row:
-    """A reference, and the skeleton of a person, whose proportions are none of the world's."""
+    """Return a row with a reference, and a human skeleton, whose proportions do not occur in the drawn world."""
 
     def ask(case: Case) -> GenerateRequest:
         return GenerateRequest(
@@ -214,7 +214,7 @@ def person_row(adapter: str) -> Row:
 
 
 def person_pose(case: Case) -> PoseSheet:
-    """Return a person, 7.5 heads tall, who stands with arms and legs as the case's seed says, on a square canvas."""
+    """Return a standing person, 7.5 heads tall, with limbs posed by the case's seed, on a square canvas."""
     rng = random.Random(case.seed)
     points = {1: (0.5, 0.33), 2: (0.42, 0.344), 5: (0.58, 0.344), 8: (0.455, 0.544), 11: (0.545, 0.544)}
     points |= {0: (0.5, 0.27), 14: (0.486, 0.258), 15: (0.514, 0.258), 16: (0.468, 0.266), 17: (0.532, 0.266)}
@@ -229,7 +229,7 @@ def person_pose(case: Case) -> PoseSheet:
 
 
 def inpaint_row(adapter: str, side: int) -> Row:
-    """Another character in a picture, replaced by the one that a reference shows."""
+    """Return a row that replaces another character in a picture by the one in a reference."""
 
     def ask(case: Case) -> GenerateRequest:
         image, mask = inpaint_inputs(case, side)
@@ -242,12 +242,12 @@ def inpaint_row(adapter: str, side: int) -> Row:
 
 
 def inpaint_inputs(case: Case, side: int) -> tuple[Image.Image, Image.Image]:
-    """The stranger's picture, and a mask over the whole stranger with a margin."""
+    """Return the stranger's picture, and a mask over the whole stranger with a margin."""
     return world.render(case.stranger, side), with_margin(world.render_mask(case.stranger, side))
 
 
 def with_margin(mask: Image.Image) -> Image.Image:
-    """Return what is masked and `MARGIN` pixels around it, 0 or 255."""
+    """Return a mask extended by `MARGIN` pixels, 0 or 255."""
     return fit_mask(mask.filter(ImageFilter.MaxFilter(2 * MARGIN + 1)), mask.size)
 
 

@@ -1,11 +1,11 @@
-"""The adapter beside what came before it: the whole UNet fine-tuned on image embeddings (sd-image-variations).
+"""Compare the adapter with its predecessor: the whole UNet fine-tuned on image embeddings (sd-image-variations).
 
     python -m bench.baseline --work WORK [--subjects 48] [--json FILE] [--sheet FILE]
 
-WORK is the folder in which `python -m bench.baseline_training --work WORK` left its results. Three are compared, on the
-same held-out characters, seeds, steps and guidance, which counts in every step even if the model skips it in some: the
-fine-tuned UNet, a base adapter that saw as many samples of the same pairs, and the base adapter of the model. They are
-counted as in `bench.quality`.
+WORK holds the results of `python -m bench.baseline_training --work WORK`. Three models get the same requests, with the
+same held-out characters, seeds, steps and guidance (in every step, even where the bundled model omits it): the
+fine-tuned UNet, a base adapter that saw as many samples of the same pairs, and the model's own base adapter. They are
+scored as in `bench.quality`.
 """
 
 from __future__ import annotations
@@ -42,10 +42,10 @@ from toybox.judge import Judge, load_judge
 
 
 class FineTuned:
-    """The model of a catalogue entry with the baseline in place of its UNet; everything else is the model's own.
+    """The model of a catalogue entry with the baseline in place of its UNet; everything else is the model's.
 
-    The baseline can be told words only beside its image token, in one sequence: it has neither a second attention nor
-    a scale. The ControlNet sees empty words, as in the app, so that it meets nothing new but the UNet.
+    The baseline takes text only in one sequence with its image token: it has neither a second cross-attention nor a
+    scale. The ControlNet gets the empty text, as in the app, so that only the UNet is new to it.
     """
 
     def __init__(self, entry: ModelEntry, baseline: Baseline) -> None:
@@ -66,12 +66,12 @@ class FineTuned:
 
     @property
     def trained_parameters(self) -> int:
-        """How many parameters training may change."""
+        """Number of trained parameters."""
         return sum(weights.numel() for part in vars(self._baseline).values() for weights in part.parameters())
 
     @torch.inference_mode()
     def draw(self, request: GenerateRequest) -> Image.Image:
-        """Draw one picture after words, references or both, in a pose where one is asked for."""
+        """Draw one picture from text, references or both, in a pose if requested."""
         sides = [self._words(request.prompt)] if request.prompt else []
         sides += [self._token(reference) for reference in request.references]
         states, negative_states = torch.cat(sides, dim=1).chunk(2)
@@ -88,12 +88,12 @@ class FineTuned:
 
     @torch.no_grad()
     def _words(self, prompt: str) -> torch.Tensor:
-        """States of a text and of the empty one, (2, L, text_hidden)."""
+        """Return the hidden states of a text and of the empty text, (2, L, text_hidden)."""
         said = prompt_inputs(SD1, self._pipeline, [prompt], [""], device=self._pipeline.device)
         return torch.cat([said["prompt_embeds"], said["negative_prompt_embeds"]])
 
     def _token(self, reference: Reference) -> torch.Tensor:
-        """The image token and that of no picture, (2, 1, text_hidden)."""
+        """Return the image token and that of "no picture", (2, 1, text_hidden)."""
         pixel_values = self._pipeline.feature_extractor(images=reference.image, return_tensors="pt").pixel_values
         features = encode_image(self._pipeline.image_encoder, pixel_values, "base")
         return self._baseline.token(torch.cat(features))
@@ -107,12 +107,12 @@ MODEL, PLAIN = "toybox", "plain"
 
 @dataclass(frozen=True, kw_only=True)
 class Answerer:
-    """One of those that are compared.
+    """One of the compared models.
 
     Attributes:
         name: as printed.
-        draw: gives the picture of a request.
-        trained_parameters: how many parameters its training may change.
+        draw: returns the picture of a request.
+        trained_parameters: number of its trained parameters.
     """
 
     name: str
@@ -121,7 +121,7 @@ class Answerer:
 
 
 def questions(side: int) -> dict[str, Row]:
-    """What all are asked, by the name that is printed.
+    """Return the rows that all models are measured on, by printed name.
 
     Args:
         side: of the model's pictures in pixels.
@@ -135,14 +135,14 @@ def questions(side: int) -> dict[str, Row]:
 
 
 def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
-    """The fine-tuned UNet, the adapter from nothing and the model's own, by turns.
+    """Yield the fine-tuned UNet, the adapter trained from scratch, and the model's own adapter.
 
     Args:
         entry: the model, under the name `MODEL`.
         work: folder of the recipe.
 
     Raises:
-        UserError: the model is not the one that the other two were trained on.
+        UserError: the model is not the one the other two were trained on.
     """
     check_same_unet(entry.location, work)
     fine_tuned = FineTuned(entry, load_baseline(work))
@@ -165,13 +165,13 @@ def answerers(entry: ModelEntry, work: Path) -> Iterator[Answerer]:
 
 
 def check_same_unet(model: Path, work: Path) -> None:
-    """Make sure that a model's UNet is the one that a work folder went on from.
+    """Check that a model's UNet is the one that a work folder's training started from.
 
     Raises:
-        UserError: it is another one.
+        UserError: it is another UNet.
     """
     ours, theirs = (UNet2DConditionModel.from_pretrained(each / "unet").state_dict() for each in (model, work))
-    # The model's is rounded to half precision.
+    # The model's UNet is rounded to half precision.
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key].half(), theirs[key].half()) for key in ours):
         raise UserError.plain(
             f"{work} continues from a different UNet from that of {model}: name its own model with --model."
@@ -179,10 +179,10 @@ def check_same_unet(model: Path, work: Path) -> None:
 
 
 def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) -> tuple[list[dict], list[tuple]]:
-    """Ask everybody everything.
+    """Run all rows on all models.
 
     Returns:
-        The lines of the table, and the rows of the contact sheet, which begin with the references.
+        The lines of the table, and the rows of the contact sheet, which starts with the references.
     """
     lines: list[dict] = []
     sheet: list[tuple] = [("reference", [world.render(case.view, entry.width) for case in tried[:SHEET_COLUMNS]])]
@@ -199,7 +199,7 @@ def table(judge: Judge, entry: ModelEntry, work: Path, tried: Sequence[Case]) ->
 
 
 def main() -> None:
-    """Print the table; write it and the contact sheet where asked."""
+    """Print the table; write it and the contact sheet if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="work folder of the recipe")
     parser.add_argument(

@@ -1,11 +1,11 @@
-"""Trains what the method is compared with: the whole UNet on image embeddings, and an adapter from scratch.
+"""Train the baselines: the whole UNet on image embeddings, and an adapter from scratch.
 
     python -m bench.baseline_training --work DIR [--samples 12000] [--start-from assets/toybox]
 
-The UNet learns to draw from the picture's embedding instead of words, as was done before adapters: sd-image-variations
+The UNet learns to draw from image embeddings instead of text, as was done before adapters: sd-image-variations
 (lambdalabs/sd-image-variations-diffusers), which the IP-Adapter paper (Ye et al. 2023) calls a fine-tuned model. It
 starts from the trained UNet. The adapter is a base adapter as in the paper, which has not learned from the text first.
-Both see the very same pairs in the same order. `python -m bench.baseline --work DIR` compares them.
+Both see exactly the same pairs in the same order. `python -m bench.baseline --work DIR` compares them.
 """
 
 from __future__ import annotations
@@ -49,15 +49,15 @@ class Baseline:
     """The fine-tuned UNet.
 
     Attributes:
-        unet: attends to one token, the picture's, where it used to attend to words.
-        projection: from the pooled CLIP embedding to that token. It has no bias, so that "no picture" is a zero token.
+        unet: attends to one image token instead of text tokens.
+        projection: from the pooled CLIP embedding to that token; has no bias, so that "no picture" is a zero token.
     """
 
     unet: UNet2DConditionModel
     projection: nn.Linear
 
     def token(self, image_embeds: torch.Tensor) -> torch.Tensor:
-        """What the UNet attends to, (B, 1, text_hidden), of embeddings (B, projection_dim)."""
+        """Project embeddings (B, projection_dim) to the image token (B, 1, text_hidden)."""
         return self.projection(image_embeds)[:, None]
 
 
@@ -68,7 +68,7 @@ def save_baseline(baseline: Baseline, folder: Path) -> None:
 
 
 def load_baseline(folder: Path) -> Baseline:
-    """The trained baseline of a work folder, frozen and on the CPU."""
+    """Load the trained baseline of a work folder, frozen and on the CPU."""
     unet = UNet2DConditionModel.from_pretrained(folder / "baseline" / "unet")
     weights = load_file(folder / "baseline" / PROJECTION_FILE)
     outside, inside = weights["weight"].shape
@@ -78,7 +78,7 @@ def load_baseline(folder: Path) -> Baseline:
 
 
 def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train UNet and projection for the base adapter's samples and write both to `folder/baseline`."""
+    """Train UNet and projection on as many samples as the base adapter; write both to `folder/baseline`."""
     device, settings = pick_device(), recipe.base_adapter
     projection = nn.Linear(recipe.projection_dim, recipe.text_hidden, bias=False)
     baseline = Baseline(load_unet(folder), projection)
@@ -89,7 +89,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         batch = pairs.draw(settings.batch_size, generator)
-        # A batch may come raw elsewhere; pairs come encoded.
+        # Batches may be raw elsewhere; pairs are encoded.
         assert batch.latents is not None and batch.latents_std is not None
         assert batch.features is not None and batch.loss_weights is not None
         clean = batch.latents + batch.latents_std * normal(batch.latents.shape, generator, device)
@@ -110,7 +110,7 @@ def train_baseline(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path
 
 @torch.no_grad()
 def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
-    """Eight held-out pictures above what is drawn after them, in `samples/baseline.png`."""
+    """Write eight held-out pictures, with what is drawn from them below, to `samples/baseline.png`."""
     references = [Image.fromarray(image) for image in heldout.images[:16:2]]
     processor = CLIPImageProcessor.from_pretrained(folder / "feature_extractor")
     pixel_values = processor(images=references, return_tensors="pt").pixel_values
@@ -128,13 +128,13 @@ def _sheet(baseline: Baseline, heldout: ToyData, folder: Path) -> None:
 
 
 def train_plain_adapter(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train a base adapter as the paper does, from nothing, and write `folder/plain_adapter/<published name>`."""
+    """Train a base adapter from scratch, as in the paper, and write `folder/plain_adapter/<published name>`."""
     config = train_config("base", recipe, recipe.base_adapter, folder / "adapter-plain", pretrained=None)
     fit_adapter(replace(config, scale=1.0), recipe, data, heldout, folder, target=plain_adapter_path(folder))
 
 
 def plain_adapter_path(folder: Path) -> Path:
-    """Where the adapter that was trained from nothing lies."""
+    """Return the path of the adapter that was trained from scratch."""
     return folder / "plain_adapter" / FILES["base"]
 
 

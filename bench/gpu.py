@@ -1,15 +1,14 @@
-"""Checks of the app on a GPU, in parts of a few minutes each, the most telling first: right pictures, then speed.
+"""Check the app on a GPU in parts of a few minutes, the most informative first: correct pictures, then speed.
 
     python -m bench.gpu [PART ...] [--json FILE]
     python -m bench.gpu --table FILE
     python -m bench.gpu --device cpu --tiny --json FILE
 
-The parts, in this order: `tests`, `sd15`, `sdxl`, `memory`, `speed`, `compiled` (see `gpu_parts`). Each runs in a
-process of its own and is stopped if it takes too long; what it found until then is already in the file, and the next
-part begins. Everything is made here with random weights of the published shapes. That takes 5 GB of disk for SD 1.5 and
-13 GB for SDXL, in memory if the machine has a RAM disk of that size. It needs what requirements-dev.txt lists (the part
-`tests` is run by pytest), except the browser and the linters, and no network. The last command rehearses everything on
-a processor.
+The parts, in this order: `tests`, `sd15`, `sdxl`, `memory`, `speed`, `compiled` (see `gpu_parts`). Each runs in its own
+process and is ended when it takes too long; its results until then are already in the file, and the next part starts.
+Models are built here with random weights of the published shapes. That takes 5 GB of disk for SD 1.5 and 13 GB for
+SDXL, in memory if the machine has a RAM disk of that size. It needs the packages of requirements-dev.txt, except its
+browser and linters (the part `tests` is run by pytest), and no network. The last command rehearses all of it on a CPU.
 """
 
 from __future__ import annotations
@@ -43,35 +42,35 @@ _ROOM = 30 * 10**9
 
 
 class Record:
-    """The file of results, which is whole after every change."""
+    """The file of results, valid after every change."""
 
     def __init__(self, path: Path) -> None:
-        """Go on with a file, or begin it."""
+        """Continue a file, or create it."""
         self._path = path
 
     def read(self) -> dict[str, Any]:
-        """Return what is known."""
+        """Return the results so far."""
         return json.loads(self._path.read_text("utf-8")) if self._path.is_file() else {"machine": {}, "parts": {}}
 
     def machine(self, known: dict[str, Any]) -> None:
-        """Note what measures."""
+        """Record the machine that measures."""
         write_json(self._path, self.read() | {"machine": known})
 
     def begin(self, part: str) -> None:
-        """Forget what an earlier run found in a part."""
+        """Discard an earlier run's results of a part."""
         content = self.read()
         content["parts"][part] = {}
         write_json(self._path, content)
 
     def note(self, part: str, **found: Any) -> None:
-        """Add to what a part has found."""
+        """Add results of a part."""
         content = self.read()
         content["parts"][part] |= found
         write_json(self._path, content)
 
 
 def machine(device: str) -> dict[str, Any]:
-    """Return what measures."""
+    """Return a description of the machine that measures."""
     known: dict[str, Any] = {"device": device, "cores": os.cpu_count()}
     if device.startswith("cuda"):
         properties = torch.cuda.get_device_properties(device)
@@ -81,10 +80,10 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def carry_out(part: str, record: Record, options: argparse.Namespace) -> bool:
-    """Run a part in a process of its own, within its time.
+    """Run a part in its own process, within its time limit.
 
     Returns:
-        Whether it ended, and found nothing wrong.
+        Whether it finished and found nothing wrong.
     """
     limit = options.limit or PARTS[part].limit_s
     record.begin(part)
@@ -107,7 +106,7 @@ def carry_out(part: str, record: Record, options: argparse.Namespace) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End a part with all processes that it has started."""
+    """End a part with all processes that it started."""
     try:
         os.killpg(process.pid, signal.SIGKILL)
     except ProcessLookupError:
@@ -116,7 +115,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 
 def report(content: dict[str, Any]) -> str:
-    """Lay out a file of results as Markdown: how each part ended, then the tables of those that measured speed."""
+    """Format a file of results as Markdown: how each part ended, then the tables of those that measured speed."""
     lines = ["| Part | Ended | Took | Right |", "|---|---|---|---|"]
     for name, found in content["parts"].items():
         right = {True: "yes", False: "no"}.get(found.get("right"), "")
@@ -126,7 +125,7 @@ def report(content: dict[str, Any]) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the parts, or print what a run has found; ends with an error where a part did not end or found a fault."""
+    """Run the parts, or print a run's results; exit with an error if a part did not finish or found a fault."""
     options = _options(arguments)
     if options.table:
         print(report(json.loads(options.table.read_text("utf-8"))))
@@ -150,7 +149,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 @contextmanager
 def _models_in(folder: Path | None) -> Iterator[Path]:
-    """Return where models are built: the folder that was named, which is kept, or else one that goes with the block."""
+    """Yield the folder to build models in: the named one, which is kept, or else a temporary one."""
     if folder is not None:
         yield folder
         return
@@ -159,7 +158,7 @@ def _models_in(folder: Path | None) -> Iterator[Path]:
 
 
 def _roomy() -> Path | None:
-    """Return a RAM disk that holds all weights; None where there is none, for the usual temporary folder."""
+    """Return a RAM disk that has room for all weights; None, for the usual temporary folder, if there is none."""
     return _RAM_DISK if _RAM_DISK.is_dir() and shutil.disk_usage(_RAM_DISK).free > _ROOM else None
 
 

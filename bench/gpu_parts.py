@@ -1,4 +1,4 @@
-"""The parts of the check on a GPU; see `gpu`. Each notes what it has found as soon as it has."""
+"""The parts of the check on a GPU; see `gpu`. Each records its results as soon as it has them."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ class Part:
     """One part of the check.
 
     Attributes:
-        what: in words, what is looked at.
-        limit_s: seconds that it may take.
+        what: description of what is checked.
+        limit_s: time limit in seconds.
         run: carries it out.
     """
 
@@ -52,17 +52,17 @@ class Part:
 
 
 class Run:
-    """One part being carried out.
+    """One run of a part.
 
     Attributes:
         folder: where models are built.
         device: a torch device.
         tiny: narrow models and small pictures.
-        note: takes what was found.
+        note: records results.
     """
 
     def __init__(self, folder: Path, *, device: str, tiny: bool, note: Callable[..., None]) -> None:
-        """Build nothing yet."""
+        """Create a run; nothing is built yet."""
         self.folder = folder
         self.device = device
         self.tiny = tiny
@@ -70,12 +70,12 @@ class Run:
 
     @property
     def side(self) -> int:
-        """Of the pictures of SD 1.5, in pixels."""
+        """Side of SD 1.5's pictures in pixels."""
         return 64 if self.tiny else 512
 
     @property
     def steps(self) -> int:
-        """Of a picture whose time is measured."""
+        """Denoising steps of a timed picture."""
         return 2 if self.tiny else 20
 
     @property
@@ -85,11 +85,11 @@ class Run:
 
     @property
     def rounds(self) -> int:
-        """How often each row is measured."""
+        """Number of measurements per row."""
         return 1 if self.tiny else 4
 
     def built(self, family: str) -> argparse.Namespace:
-        """Build a family where it is missing; return how `shape_exact` is asked to draw with it."""
+        """Build a family if missing; return the options with which `shape_exact` draws with it."""
         side = 64 if self.tiny else {"sd15": 512, "sdxl": 1024}[family]
         told = [family, "--half", "--whole", "--device", self.device, "--size", str(side)]
         options = shape_exact.parse_options([*told, *(["--tiny"] if self.tiny else [])])
@@ -99,19 +99,19 @@ class Run:
         return options
 
     def manager(self, *, compile_backend: str | None = None) -> ModelManager:
-        """Return a manager that has SD 1.5, not loaded yet."""
+        """Return a manager with SD 1.5, not loaded yet."""
         entry = shape_exact.published_entry("sd15", self.folder / "sd15", side=self.side)
         return ModelManager({entry.name: entry}, device=self.device, exact=False, compile_backend=compile_backend)
 
     def request(self, seed: int, **options: Any) -> GenerateRequest:
-        """Return a request for one picture after a reference, unless something else is said."""
+        """Return a request for one picture, by default from a reference."""
         picture, _, _ = shape_exact.inputs(self.side)
         usual = {"task": "variation", "references": (Reference(image=picture),), "steps": self.steps}
         return GenerateRequest(model="sd15", seed=seed, **usual | options)
 
 
 def check_tests(run: Run) -> None:
-    """Run the tests that draw on a GPU; each says itself how much may differ. Without a GPU all of them are skipped."""
+    """Run the tests that draw on a GPU; each defines its own tolerance. Without a GPU all are skipped."""
     files = [path for path in sorted((ROOT / "tests").rglob("test_*.py")) if "DEVICES" in path.read_text("utf-8")]
     command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", *map(str, files)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
@@ -120,14 +120,14 @@ def check_tests(run: Run) -> None:
 
 
 def check_shapes(run: Run, *, family: str) -> None:
-    """Have the app and plain diffusers draw in half precision, and plain diffusers in single precision."""
+    """Draw with the app and plain diffusers in half precision, and with plain diffusers in single precision."""
     options = run.built(family)
     found = shape_exact.compare(options, run.folder / family)
     run.note(right=found.pop("agree"), **found)
 
 
 def check_memory(run: Run) -> None:
-    """Load SD 1.5 with all memory, then with too little for all parts at once, then with too little at all."""
+    """Load SD 1.5 with all memory, then with too little for all parts at once, then with too little for any."""
     run.built("sd15")
     ways, first = [], None
     needed = 0
@@ -146,7 +146,7 @@ def check_memory(run: Run) -> None:
 
 
 def _drawn_once(run: Run) -> tuple[dict[str, Any], Image.Image | None]:
-    """Load SD 1.5 and draw one picture with it; return what that took, or what was said instead."""
+    """Load SD 1.5 and draw one picture; return the cost, or the error message, and the picture."""
     manager, since = run.manager(), time.monotonic()
     before = _taken(run.device)
     engine = Engine(manager)
@@ -167,7 +167,7 @@ def _drawn_once(run: Run) -> tuple[dict[str, Any], Image.Image | None]:
 
 
 def _taken(device: str) -> int | None:
-    """Begin to watch the most memory that is taken; return how much is taken now, None where that cannot be told."""
+    """Reset the peak memory statistics; return the memory in use, or None if unknown."""
     if not device.startswith("cuda"):
         return None
     torch.cuda.reset_peak_memory_stats(device)
@@ -176,7 +176,7 @@ def _taken(device: str) -> int | None:
 
 @contextmanager
 def _filled(device: str, left: int | None) -> Iterator[None]:
-    """Fill a GPU's memory until so many bytes are left, as on a smaller one; other devices stay as they are."""
+    """Fill a GPU's memory until `left` bytes are free, as on a smaller GPU; do nothing on other devices."""
     gc.collect()
     ballast = None
     if left is not None and device.startswith("cuda"):
@@ -200,7 +200,7 @@ def measure_speed(run: Run) -> None:
 
 
 def measure_compiled(run: Run) -> None:
-    """Compile the UNet and measure once more; count what is compiled anew for other scales, references and masks."""
+    """Compile the UNet and measure again; count recompilations for other scales, references and masks."""
     run.built("sd15")
     manager = run.manager(compile_backend="inductor" if run.device.startswith("cuda") else "eager")
     engine, compiler, since = Engine(manager), manager.get("sd15").compiler, time.monotonic()
@@ -220,7 +220,7 @@ def measure_compiled(run: Run) -> None:
 
 
 def _variety(run: Run) -> Iterator[dict[str, Any]]:
-    """List what must not compile anything anew: scales, three references, both adapters, a mask."""
+    """Yield changes that must not cause a recompilation: scales, three references, both adapters, a mask."""
     yield from ({"scale": step / 10} for step in range(1, 11))
     picture, _, _ = shape_exact.inputs(run.side)
     kinds: tuple[tuple[RegionName, ...], ...] = (("everywhere", "everywhere", "everywhere"), ("left", "right", "right"))
@@ -230,7 +230,7 @@ def _variety(run: Run) -> Iterator[dict[str, Any]]:
 
 
 def _graphs() -> int:
-    """Return how many graphs were compiled in this process."""
+    """Return the number of graphs compiled in this process."""
     from torch._dynamo.utils import counters
 
     return counters["stats"]["unique_graphs"]
@@ -252,7 +252,7 @@ def _measure(run: Run, rows: list[Row]) -> None:
 
 
 def _rows(run: Run, engine: Engine, plain: Diffusers) -> list[Row]:
-    """List what is compared with plain diffusers."""
+    """List the rows compared with plain diffusers."""
     picture, _, skeleton = shape_exact.inputs(run.side)
     shared = {"ip_adapter_image": picture, "num_inference_steps": run.steps, "guidance_scale": 7.0}
     shared |= {"width": run.side, "height": run.side}
@@ -290,7 +290,7 @@ def _rows(run: Run, engine: Engine, plain: Diffusers) -> list[Row]:
 
 
 def _rows_of_the_app(run: Run, engine: Engine, together: Engine) -> list[Row]:
-    """List what the app does in two ways."""
+    """List the rows that compare two ways of the app."""
 
     def several(by: Engine, seed: int) -> None:
         jobs = [by.submit(run.request(run.batch * seed + number)) for number in range(run.batch)]
@@ -317,4 +317,4 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "compiled": Part(what="the same with a compiled UNet", limit_s=180, run=measure_compiled),
     }
 )
-"""The parts by their names, the most telling first."""
+"""The parts by name, the most informative first."""

@@ -1,4 +1,4 @@
-"""Holes in held-out drawings, which are to be filled with nothing given: what is around them has to say enough."""
+"""Holes in held-out drawings, to be filled without a prompt, from their surroundings alone."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ NAMES: dict[HoleKind, str] = {
     "whole": "hole for the figure",
 }
 _RADII = 22 / 256, 40 / 256
-"""The smallest and the largest, of the drawing's side."""
+"""Smallest and largest radius, as shares of the drawing's side."""
 _LEAST_OF_FIGURE = 0.35
-"""Share of a hole in the figure that shows it."""
+"""Least share of the figure in a hole that counts as being in the figure."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class Hole:
     """A drawing with a hole.
 
     Attributes:
-        picture: the drawing; the hole is white, or shows who is to go.
-        mask: what is to be redrawn, by `MARGIN` more than the hole.
-        drawing: as it should be.
+        picture: the drawing; the hole is white, or shows the figure to be removed.
+        mask: the area to redraw: the hole extended by `MARGIN`.
+        drawing: the target.
     """
 
     picture: Image.Image
@@ -43,15 +43,15 @@ def make_hole(case: Case, kind: HoleKind, side: int) -> Hole:
     """Make a hole in the drawing of a case's view, the same in every run.
 
     Args:
-        case: whose `view` is drawn.
-        kind: a round hole beside the figure, one where at least a third is the figure, or all of the figure, behind
-            which its place is to be seen.
-        side: of the drawing in pixels.
+        case: its `view` is drawn.
+        kind: a round hole beside the figure, one of which at least a third is the figure, or the whole figure, to
+            reveal the background.
+        side: side of the drawing in pixels.
     """
     drawing, figure = world.render(case.view, side), world.render_mask(case.view, side)
     if kind == "whole":
         hole, picture = figure, drawing
-        # The silhouette's soft edge is the figure's too.
+        # The silhouette's soft edge belongs to the figure too.
         drawing = Image.composite(
             world.render_place(case.view.scene, side), drawing, figure.filter(ImageFilter.MaxFilter(3))
         )
@@ -62,7 +62,7 @@ def make_hole(case: Case, kind: HoleKind, side: int) -> Hole:
 
 
 def hole_rows(*, side: int) -> Iterator[Row]:
-    """Every kind of hole, without and with the use of what is around it."""
+    """Yield every kind of hole, without and with use of its surroundings."""
     for kind in NAMES:
         for surroundings in (False, True):
             yield _row(kind, side, surroundings=surroundings)
@@ -80,7 +80,7 @@ def _row(kind: HoleKind, side: int, *, surroundings: bool) -> Row:
 
 
 def _disc(case: Case, kind: HoleKind, figure: Image.Image) -> Image.Image:
-    """Draw a round hole where its kind allows it: mode "L", 0 or 255."""
+    """Draw a round hole at a place that its kind allows: mode "L", 0 or 255."""
     side, rng = figure.width, random.Random(f"hole {kind} {case.seed}")
     radius, joints = rng.uniform(*_RADII) * side, world.keypoints(case.view)
     while True:

@@ -1,8 +1,8 @@
-"""The judge: what it sees in a picture, how sure a count is, whether it may be believed, and sheets for people.
+"""The judge: what it reads in a picture, how certain a score is, whether it is reliable, and contact sheets.
 
     python -m bench.judging [--judge FOLDER] [--drawings 2000]
 
-Counts what a judge reads in drawings of characters that it has never seen: as they are, soft, noisy and after JPEG.
+Measures what a judge reads in drawings of unseen characters: unchanged, blurred, noisy and after JPEG.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from toybox.judge import Judge, Reading, joints_right, load_judge, right
 from toybox.recipe.augmentation import as_jpeg, noisy, soft
 
 JUDGE = Path(__file__).parent / "judge"
-"""The one that is part of the project; its README.md says how it was made."""
+"""The project's own judge; its README.md says how it was made."""
 LEAST_READ = 0.98
-"""Share of every attribute that a judge must read right in drawings, which no model can beat."""
+"""Share of every attribute that a judge must read correctly in drawings, the upper limit for any model."""
 TRIED_DRAWINGS = 240
-"""Drawings it is tried on before it counts anything, besides those that pictures are compared with."""
+"""Drawings on which it is tested before use, besides those that pictures are compared with."""
 JOINTS = "joints"
 WEARS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "as drawn": lambda batch: batch,
@@ -38,13 +38,13 @@ WEARS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "noisy (8 of 255)": lambda batch: noisy(batch, 16 / 255, torch.Generator().manual_seed(0)),
     "JPEG (quality 60)": lambda batch: as_jpeg(batch, 60),
 }
-"""What drawings go through before they are read, for the card."""
+"""Degradations of drawings before they are read, for the card."""
 LABEL_WIDTH, GAP = 290, 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """A picture that was drawn for a case, and what the judge sees in it."""
+    """A picture that was drawn for a case, and what the judge reads in it."""
 
     picture: Image.Image
     case: Case
@@ -52,7 +52,7 @@ class Look:
 
 
 def look(judge: Judge, picture: Image.Image, case: Case) -> Look:
-    """Let the judge see a picture."""
+    """Have the judge read a picture."""
     return Look(picture=picture, case=case, reading=read(judge, [picture]))
 
 
@@ -60,19 +60,19 @@ def look(judge: Judge, picture: Image.Image, case: Case) -> Look:
 def read(
     judge: Judge, pictures: Sequence[Image.Image], wear: Callable[[torch.Tensor], torch.Tensor] = WEARS["as drawn"]
 ) -> Reading:
-    """What the judge reads in pictures, at the size of those that it knows."""
+    """Return what the judge reads in pictures, scaled to the size it was trained on."""
     return judge(wear(judge_pixels(judge, pictures)))
 
 
 def judge_pixels(judge: Judge, pictures: Sequence[Image.Image]) -> torch.Tensor:
-    """Pictures as the judge takes them, (B, 3, side, side) in [-1, 1]."""
+    """Convert pictures to the judge's input, (B, 3, side, side) in [-1, 1]."""
     size = (judge.side, judge.side)
     seen = [np.asarray(picture.convert("RGB").resize(size, Image.Resampling.BOX)) for picture in pictures]
     return torch.from_numpy(np.stack(seen)).permute(0, 3, 1, 2).float() / 127.5 - 1
 
 
 def held_out_views(count: int, *, are_free: bool = False) -> list[world.View]:
-    """Views of characters that no training sees, the same in every run; `are_free` frees the limbs from the poses."""
+    """Return views of held-out characters, the same in every run; `are_free` draws limbs freely, not from the poses."""
     rng = random.Random("drawings")
     views = [world.sample_view(rng, held_out=True) for _ in range(count)]
     return [replace(view, scene=replace(view.scene, is_free=are_free)) for view in views]
@@ -83,7 +83,7 @@ def drawings_read(
     views: Iterable[world.View],
     wear: Callable[[torch.Tensor], torch.Tensor] = WEARS["as drawn"],
 ) -> dict[str, float]:
-    """Share of the drawings of views whose attributes the judge reads right, by attribute, and of their joints."""
+    """Return the share of views' drawings that the judge reads correctly, by attribute, and that of their joints."""
     found: dict[str, list[torch.Tensor]] = {}
     for view in views:
         reading = read(judge, [world.render(view, judge.side)], wear)
@@ -95,14 +95,14 @@ def drawings_read(
 
 
 def check_judge(judge: Judge, views: Sequence[world.View]) -> None:
-    """Make sure that a judge reads drawings, so that what it reads in pictures is worth printing.
+    """Check that a judge reads drawings well enough for its readings of pictures to be meaningful.
 
     Args:
-        judge: to be tried.
-        views: whose drawings it is tried on, besides `TRIED_DRAWINGS` others.
+        judge: the judge to test.
+        views: test drawings of these, besides `TRIED_DRAWINGS` others.
 
     Raises:
-        UserError: it does not.
+        UserError: it does not read them well enough.
     """
     shares = drawings_read(judge, [*views, *held_out_views(TRIED_DRAWINGS)])
     weak = {name: share for name, share in shares.items() if share < LEAST_READ}
@@ -115,7 +115,7 @@ def check_judge(judge: Judge, views: Sequence[world.View]) -> None:
 
 
 def score(seen: Look, measure: Measure) -> float:
-    """What a measure says of a picture, in the measure's unit."""
+    """Return a measure's score of a picture, in the measure's unit."""
     if measure.kind == "attributes":
         return sum(attributes_right(seen, measure).values()) / len(measure.attributes)
     if measure.kind == "joints":
@@ -131,7 +131,7 @@ def score(seen: Look, measure: Measure) -> float:
 
 
 def attributes_right(seen: Look, measure: Measure) -> dict[str, bool]:
-    """Which of a measure's attributes are as they should be."""
+    """Return which of a measure's attributes are correct."""
     readings = right(seen.reading, torch.tensor([list(world.labels(_meant(seen, measure)).values())]))
     return {name: bool(readings[name]) for name in measure.attributes}
 
@@ -141,7 +141,7 @@ def _meant(seen: Look, measure: Measure) -> world.View:
 
 
 def interval(values: Sequence[float]) -> dict[str, float]:
-    """Mean and half the width of its 95 % interval."""
+    """Return the mean and half the width of its 95 % interval."""
     mean = sum(values) / len(values)
     variance = sum((value - mean) ** 2 for value in values) / max(1, len(values) - 1)
     return {"mean": round(mean, 3), "plus_minus": round(1.96 * math.sqrt(variance / len(values)), 3)}
@@ -154,17 +154,17 @@ def _untouched(picture: Image.Image, case: Case) -> bool:
 
 
 def join_errors(picture: Image.Image, drawing: Image.Image, mask: Image.Image) -> dict[str, float]:
-    """How well an inpainting joins on to what is around it: just inside the mask's edge the picture showed its place.
+    """Measure how well an inpainting joins its surroundings; just inside the mask's edge, the original is known.
 
     Args:
-        picture: what was drawn.
-        drawing: what was there, or should have been.
-        mask: what was redrawn, by `MARGIN` more than was to change.
+        picture: the inpainted picture.
+        drawing: the original, or the target.
+        mask: the redrawn area, `MARGIN` larger than what had to change.
 
     Returns:
-        "rim colours": mean distance from the colours that were there; "rim edges": of the differences between
-        neighbouring pixels from those that were there, which a seam or a limb that is cut off adds to. In levels, of
-        255. "hole colours" and "hole edges" are the same of all that is masked.
+        "rim colours": mean distance from the original colours; "rim edges": mean distance of the differences between
+        neighbouring pixels from the original ones, which a seam or a cut-off limb increases. In levels, of 255. "hole
+        colours" and "hole edges" are the same for the whole masked area.
     """
     hole = np.asarray(mask) > 0
     rim = hole & (np.asarray(mask.filter(ImageFilter.MinFilter(2 * MARGIN + 1))) == 0)
@@ -178,10 +178,10 @@ def join_errors(picture: Image.Image, drawing: Image.Image, mask: Image.Image) -
 
 
 def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Image:
-    """One row per name, its pictures to the right of it, all of one size.
+    """Draw a sheet with one row per name, its pictures to the right of it, all of one size.
 
     Args:
-        rows: names and as many pictures for each.
+        rows: names, each with the same number of pictures.
     """
     side = rows[0][1][0].width
     width = LABEL_WIDTH + len(rows[0][1]) * (side + GAP)
@@ -196,7 +196,7 @@ def contact_sheet(rows: Sequence[tuple[str, Sequence[Image.Image]]]) -> Image.Im
 
 
 def main() -> None:
-    """Print a table for the judge's card: attributes down, what the drawings went through across."""
+    """Print a table for the judge's card: attributes down, degradations across."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of the judge")
     parser.add_argument(

@@ -1,18 +1,17 @@
-"""How soon a visitor sees the live picture follow what they change: `python -m bench.live URL [--events 30]`.
+"""Measure how soon the live picture follows a visitor's changes: `python -m bench.live URL [--events 30]`.
 
     python -m bench.live URL [--events 30] [--rounds 7] [--json bench/results/live/NAME.json]
     python -m bench.live --table bench/results/live/NAME.json
 
-The app runs at URL, on the bundled model, on this machine. In Chromium, which must be there, and with Playwright, which
-is in requirements-dev.txt alone, somebody drags the slider of the strength, types a word, moves a joint and paints a
-stroke, as often as there are events, and each time waits for the picture. The time is taken in the page: from the
-event of the mouse or the keyboard until a new picture has been decoded and its frame has begun; and where that is a
-draft, until the one that was asked for has.
+The app runs at URL, with the bundled model, on this machine. In Chromium, which must be installed, and with Playwright,
+which only requirements-dev.txt lists, a visitor drags the strength slider, types a word, moves a joint and paints a
+stroke, `--events` times each, and waits for the picture each time. The time is taken in the page: from the
+mouse or keyboard event until a new picture is decoded and its frame has begun; and, if that is a draft, until the
+requested picture is there.
 
-What live mode adds to the wait of others is measured in this process, with the app's engine and no browser: one picture
-of another visitor's, in turn while nobody else is there and while one visitor's live picture is asked for anew twenty
-times a second. `--json` writes the figures with what the machine is; `--table` prints such a file as tables of
-Markdown.
+What live mode adds to the wait of others is measured in this process, with the app's engine and no browser: another
+visitor requests one picture, alternately while alone and while one visitor's live picture is requested twenty times a
+second. `--json` writes the figures with a description of the machine; `--table` prints such a file as Markdown tables.
 """
 
 from __future__ import annotations
@@ -41,8 +40,8 @@ _LIVE_EVERY_S = 0.05
 _WORDS = ("a red bear", "a blue frog", "a green cat", "a yellow duck", "a pink rabbit")
 _STROKES_ACROSS = 6
 
-# Notes when the last event of a kind reached the page, and when the next new picture was there to be seen, and the next
-# that is no draft.
+# Records when the last event of a kind reached the page, when the next new picture became visible, and when the next
+# one that is not a draft did.
 _WATCH = """(patience) => {
     const box = document.querySelector("#live-picture");
     for (const kind of ["input", "pointermove", "pointerup"])
@@ -72,14 +71,14 @@ _WATCH = """(patience) => {
 
 @dataclass(frozen=True, kw_only=True)
 class Latency:
-    """How many seconds after an event its picture was seen.
+    """Seconds from an event until its picture was visible.
 
     Attributes:
-        what: the visitor did.
-        events: how often.
-        median_s: of all.
-        worst_s: of all.
-        whole_median_s: until what was asked for was seen, where a draft comes before.
+        what: what the visitor did.
+        events: number of events.
+        median_s: median.
+        worst_s: maximum.
+        whole_median_s: median until the requested picture, if a draft comes first.
     """
 
     what: str
@@ -90,13 +89,13 @@ class Latency:
 
 
 class LiveVisitor:
-    """Somebody at the page in live mode, who changes one thing at a time and waits for the picture."""
+    """A visitor in live mode, who changes one thing at a time and waits for the picture."""
 
     def __init__(self, page: Any) -> None:
         """Open the page's live mode.
 
         Args:
-            page: of Playwright, which shows the app.
+            page: Playwright page that shows the app.
         """
         self._page = page
         page.wait_for_selector("#live")
@@ -105,7 +104,7 @@ class LiveVisitor:
         page.evaluate(_WATCH, PATIENCE_MS)
 
     def follows(self, what: str, change: Callable[[int], None], events: int) -> Latency:
-        """Change something as often as there are events, once beforehand, and measure."""
+        """Make one unmeasured change, then measure as many as there are events."""
         seconds = [self._seconds(change, number) for number in range(events + 1)][1:]
         first, whole = zip(*seconds, strict=True)
         return Latency(
@@ -124,7 +123,7 @@ class LiveVisitor:
 
     @contextmanager
     def dragging(self) -> Iterator[Callable[[int], None]]:
-        """Hold the slider of the strength; what is yielded drags it to another place."""
+        """Hold the strength slider; yield a function that drags it to another position."""
         slider = self._page.locator("#scale input[type=range]")
         slider.scroll_into_view_if_needed()
         box = slider.bounding_box()
@@ -140,7 +139,7 @@ class LiveVisitor:
 
     @contextmanager
     def typing(self) -> Iterator[Callable[[int], None]]:
-        """Go to the tab for words; what is yielded writes others there."""
+        """Go to the text tab; yield a function that changes the prompt."""
         take_example(self._page, "mix")
         words = self._page.locator("#mix-prompt textarea")
 
@@ -152,7 +151,7 @@ class LiveVisitor:
 
     @contextmanager
     def posing(self) -> Iterator[Callable[[int], None]]:
-        """Go to the tab for poses and hold a wrist; what is yielded moves it."""
+        """Go to the pose tab and hold a wrist; yield a function that moves it."""
         take_example(self._page, "pose")
         wrist = self._page.locator('#skeleton [aria-label="left wrist"]')
         wrist.scroll_into_view_if_needed()
@@ -168,15 +167,15 @@ class LiveVisitor:
 
     @contextmanager
     def painting(self) -> Iterator[Callable[[int], None]]:
-        """Go to the tab for painting; what is yielded paints a stroke at a place of its own."""
+        """Go to the inpainting tab; yield a function that paints a stroke, each at a different place."""
         take_example(self._page, "inpaint")
-        # Without the mask that the example brings, inside of which a stroke changes nothing.
+        # Remove the example's mask, as strokes inside it change nothing.
         self._page.locator("#inpaint-mask-panel > button").click()
         self._page.locator("#inpaint-mask button[aria-label='Remove Image']").click()
         canvas = self._page.locator("#inpaint-editor .pixi-target canvas")
 
         def paint(number: int) -> None:
-            # In the middle, where the bar that stays does not lie; anew each time, as what is said above it moves it.
+            # Scroll to the centre, clear of the sticky bar; each time, as messages above shift the canvas.
             canvas.evaluate("(element) => element.scrollIntoView({block: 'center'})")
             box = canvas.bounding_box()
             side = min(box["width"], box["height"])
@@ -197,7 +196,7 @@ class LiveVisitor:
 
 
 def latencies(url: str, events: int) -> Iterator[Latency]:
-    """Measure in a browser what a visitor sees of the app at an address."""
+    """Measure in a browser the latencies of the app at an address."""
     with chromium() as browser:
         page = new_page(browser)
         page.goto(url)
@@ -214,16 +213,16 @@ def latencies(url: str, events: int) -> Iterator[Latency]:
 
 
 class LiveOthers:
-    """A visitor whose live picture is asked for anew all the time, while another one wants one picture."""
+    """A visitor whose live picture is requested continuously while another visitor waits for one picture."""
 
     def __init__(self, studio: Studio) -> None:
-        """Begin with nobody there."""
+        """Start with no visitor."""
         self._studio = studio
         self._stop = threading.Event()
         self._asking: threading.Thread | None = None
 
     def begin(self, seed: int) -> None:
-        """Have live pictures asked for, and wait until one is being drawn."""
+        """Start requesting live pictures, and wait until one is being drawn."""
         self.end()
         self._stop.clear()
         first = self._ask(seed, 0)
@@ -234,11 +233,11 @@ class LiveOthers:
         self._asking.start()
 
     def end(self, seed: int = 0) -> None:
-        """Have none asked for any more, and wait until nothing is drawn."""
+        """Stop requesting, and wait until nothing is being drawn."""
         self._stop.set()
         if self._asking is not None:
             self._asking.join()
-            last = self._ask(seed, 0)  # in the place of the one before, if that is not drawn yet
+            last = self._ask(seed, 0)  # replaces the previous request, if that is not drawn yet
             while not last.done or b"ipa_drawing 0.0" not in self._studio.engine.metrics.text().splitlines():
                 time.sleep(_LIVE_EVERY_S)
 
@@ -254,7 +253,7 @@ class LiveOthers:
 
 
 def others_row(studio: Studio) -> Row:
-    """Compare another visitor's wait for one picture beside live mode with what it is without."""
+    """Compare another visitor's wait for one picture with and without live mode beside it."""
     live = LiveOthers(studio)
 
     def draw(seed: int) -> object:
@@ -271,7 +270,7 @@ def others_row(studio: Studio) -> Row:
 
 
 def table(measured_on: dict[str, Any]) -> str:
-    """Lay a file's figures out as two tables of Markdown."""
+    """Format a file's figures as two Markdown tables."""
     head = ("What the visitor does", "A new picture is seen after, median", "Worst", "The one asked for, median", "Of")
     lines = [f"| {' | '.join(head)} |", "|---|---|---|---|---|"]
     lines += [
@@ -288,7 +287,7 @@ def table(measured_on: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Measure, print and write; or print what was written."""
+    """Measure, print and write figures, or print a written file."""
     arguments = _arguments()
     if arguments.table:
         print(table(json.loads(arguments.table.read_text("utf-8"))))

@@ -1,12 +1,12 @@
-"""Many visitors at once against a running app: `python -m bench.load URL --visitors 100`.
+"""Load-test a running app with many visitors at once: `python -m bench.load URL --visitors 100`.
 
-All visitors ask for one picture each over HTTP at the same time, as the page does, each with a session of their own.
-Afterwards each picture is drawn again, alone, and compared; in a batch, pixels may differ by 1 of 255, and with
-`IPA_EXACT=1` not at all. `--hog 100` makes the first visitor ask for that many pictures at once, and prints how long
-the others wait. Ends with an error if anyone was refused or a picture differs.
+Every visitor requests one picture over HTTP, all at the same time, as the page does, each with their own session.
+Afterwards each picture is drawn again, alone, and compared; pixels drawn in a batch may differ by 1 of 255, and with
+`IPA_EXACT=1` not at all. With `--hog 100` the first visitor requests that many pictures at once, and the waits of the
+others are printed. Exits with an error if somebody was refused or a picture differs.
 
-`--replicas 2` measures something else: how much more two replicas draw than one. Visitors who never pause, first one
-and then two, take turns for `--rounds` rounds each, so that other work on the machine affects both alike.
+`--replicas 2` measures instead how much more two replicas draw than one. One or two visitors who never pause alternate
+for `--rounds` rounds each, so that other load on the machine affects both alike.
 """
 
 from __future__ import annotations
@@ -29,19 +29,19 @@ from PIL import Image
 
 _PATIENCE_S = 3600
 _LOOK_EVERY_S = 0.5
-# Pictures of one visitor in a round of a comparison.
+# Pictures per visitor in a round of a comparison.
 _EACH = 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """What became of a request.
+    """The outcome of a request.
 
     Attributes:
-        seed: that it asked for.
-        seconds: until it was answered.
-        pixels: of the picture, as bytes; None where there was none.
-        refusal: what was said instead.
+        seed: the requested seed.
+        seconds: time until the answer.
+        pixels: the picture's pixels as bytes; None if there was no picture.
+        refusal: the message instead of a picture.
     """
 
     seed: int
@@ -52,12 +52,12 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Studio:
-    """A running app, as a browser talks to it.
+    """A running app, called as a browser calls it.
 
     Attributes:
-        client: whose base URL is the app's, and that keeps no more than it is told to.
-        function: the number under which the page calls the endpoint `/mix`.
-        values: what it sends, by the parameters' names and in their order.
+        client: HTTP client with the app's base URL, and a limited number of kept connections.
+        function: number by which the page calls the endpoint `/mix`.
+        values: arguments by parameter name, in order.
     """
 
     client: httpx.AsyncClient
@@ -66,10 +66,10 @@ class Studio:
 
     @classmethod
     async def found(cls, client: httpx.AsyncClient, *, steps: int, size: int = 0) -> Studio:
-        """Learn how the page calls the endpoint.
+        """Find out how the page calls the endpoint.
 
         Args:
-            client: as above.
+            client: HTTP client, as in `Studio`.
             steps: denoising steps of every picture.
             size: width and height of every picture, in pixels; 0 is the model's own.
         """
@@ -83,7 +83,7 @@ class Studio:
         return cls(client=client, function=endpoint["id"], values=dict(zip(names, defaults, strict=True)) | given)
 
     async def draw(self, seeds: Sequence[int]) -> list[Outcome]:
-        """Ask for pictures, all of them at once and as one visitor, and wait for them."""
+        """Request pictures, all at once as one visitor, and wait for them."""
         since, session = time.monotonic(), uuid.uuid4().hex
         joined = await asyncio.gather(*(self.join(session, seed=seed) for seed in seeds))
         asked = dict(zip(joined, seeds, strict=True))
@@ -98,11 +98,11 @@ class Studio:
         return outcomes + [Outcome(seed=seed, seconds=silent, refusal="no answer") for seed in asked.values()]
 
     async def join(self, session: str, **given: Any) -> str:
-        """Ask for a picture, and return the number of the call.
+        """Request a picture and return the number of the call.
 
         Args:
-            session: whose it is.
-            given: values in place of those of `values`.
+            session: the visitor's session.
+            given: overrides of `values`.
         """
         data = list({**self.values, **given}.values())
         join = {"data": data, "fn_index": self.function, "session_hash": session}
@@ -110,7 +110,7 @@ class Studio:
         return joined.raise_for_status().json()["event_id"]
 
     async def messages(self, session: str) -> AsyncGenerator[dict[str, Any]]:
-        """Follow what the app tells a visitor, until all that was asked for has ended."""
+        """Yield the app's messages to a visitor until all of their requests have ended."""
         async with self.client.stream("GET", "gradio_api/queue/data", params={"session_hash": session}) as stream:
             async for line in stream.aiter_lines():
                 if line.startswith("data: "):
@@ -125,7 +125,7 @@ class Studio:
             return Outcome(seed=seed, seconds=seconds, pixels=picture.tobytes())
 
     async def answers(self, stop: asyncio.Event) -> list[float]:
-        """Fetch the page twice a second until it is enough, and return how many seconds each time took."""
+        """Fetch the page twice a second until stopped, and return the seconds that each fetch took."""
         seconds = []
         while not stop.is_set():
             since = time.monotonic()
@@ -137,12 +137,12 @@ class Studio:
 
 @asynccontextmanager
 async def studio_at(url: str, *, steps: int, keepalive: int, size: int = 0) -> AsyncIterator[Studio]:
-    """Come to an app, and have it draw once, so that its model is loaded.
+    """Connect to an app and have it draw once, so that its model is loaded.
 
     Args:
         url: the app's.
         steps: denoising steps of every picture.
-        keepalive: how many connections are kept between two calls.
+        keepalive: number of connections kept between calls.
         size: as for `Studio.found`.
     """
     limits = httpx.Limits(max_connections=None, max_keepalive_connections=keepalive)
@@ -153,7 +153,7 @@ async def studio_at(url: str, *, steps: int, keepalive: int, size: int = 0) -> A
 
 
 async def load(url: str, *, visitors: int, hog: int, steps: int, size: int = 0) -> bool:
-    """Send everybody at once and print what became of it; return whether all were served with the right pictures."""
+    """Start all visitors at once and print the outcome; return whether all were served with the right pictures."""
     async with studio_at(url, steps=steps, keepalive=visitors, size=size) as studio:
         stop = asyncio.Event()
         page = asyncio.create_task(studio.answers(stop))
@@ -167,22 +167,22 @@ async def load(url: str, *, visitors: int, hog: int, steps: int, size: int = 0) 
 
 
 async def compare(url: str, *, replicas: int, rounds: int, steps: int, size: int = 0) -> bool:
-    """Print how many pictures a minute come with one at a time and with as many as there are replicas, in turn.
+    """Print the pictures per minute with one request at a time and with one per replica, alternately.
 
     Args:
-        url: of an app that draws on so many replicas.
+        url: of an app with this many replicas.
         replicas: at least two.
-        rounds: of each.
+        rounds: rounds of each.
         steps: denoising steps of every picture.
         size: as for `Studio.found`.
 
     Returns:
-        Whether all were served; it ends with the first refusal.
+        Whether all were served; stops at the first refusal.
     """
     ratios = []
     async with studio_at(url, steps=steps, keepalive=2 * replicas, size=size) as studio:
         try:
-            await _pictures_a_minute(studio, visitors=replicas)  # every replica has loaded the model then
+            await _pictures_a_minute(studio, visitors=replicas)  # so that every replica has loaded the model
             for _ in range(rounds):
                 alone, together = [await _pictures_a_minute(studio, visitors=each) for each in (1, replicas)]
                 ratios.append(together / alone)
@@ -196,14 +196,14 @@ async def compare(url: str, *, replicas: int, rounds: int, steps: int, size: int
 
 
 class _RefusedError(Exception):
-    """A visitor got no picture, and was told this."""
+    """A visitor got this message instead of a picture."""
 
 
 async def _pictures_a_minute(studio: Studio, *, visitors: int) -> float:
-    """Have visitors ask for some pictures each, one after the other.
+    """Have each visitor request some pictures, one after the other, and return the pictures per minute.
 
     Raises:
-        _RefusedError: somebody did not get theirs.
+        _RefusedError: a visitor did not get one.
     """
 
     async def draw_on() -> None:
@@ -224,9 +224,9 @@ def report(
 
     Args:
         outcomes: of all requests.
-        alone: what those that were served come to alone.
-        others: those whose waits count.
-        page: seconds that the page took meanwhile.
+        alone: of those that were served, drawn again alone.
+        others: the outcomes whose waits count.
+        page: seconds that fetches of the page took meanwhile.
     """
     expected = {each.seed: each.pixels for each in alone}
     served = [each for each in outcomes if each.pixels]
@@ -246,7 +246,7 @@ def report(
 
 
 def _is_equal(one: bytes | None, other: bytes | None) -> bool:
-    """Return whether two pictures are of one size and differ by rounding at most."""
+    """Whether two pictures have the same size and differ at most by rounding."""
     if one is None or other is None or len(one) != len(other):
         return False
     pixels, others = (np.frombuffer(each, np.uint8).astype(int) for each in (one, other))

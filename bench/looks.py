@@ -1,9 +1,9 @@
-"""How much pictures as a whole look like drawings, whatever they show: a distance between two sets of them.
+"""Measure how much pictures look like drawings, whatever they show: a distance between two sets of pictures.
 
 It is the maximum mean discrepancy with a Gaussian kernel (Gretton et al. 2012, equation 3), as in CMMD (Jayasumana et
-al. 2024), which unlike FID is unbiased for some hundred pictures. CLIP's embedding, which would have to be fetched and
-has seen no toys, is replaced by statistics of what the judge's close look makes of every part of a picture. It has
-learned to look past slight noise and the marks of JPEG, as people do; soft, smeared and misshapen it does see.
+al. 2024), which unlike FID is unbiased for a few hundred pictures. CLIP's embedding, which would have to be downloaded
+and has seen no toys, is replaced by statistics of the judge's close-look features over a picture. The judge has learned
+to ignore slight noise and JPEG artefacts, as people do, but it does notice blurred, smeared and misshapen parts.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from bench.judging import judge_pixels
 from toybox.judge import Judge
 
 IN_THOUSANDTHS = 1000
-"""As CMMD is given."""
+"""Factor of the distance, as CMMD is reported."""
 
 
 class Drawings:
-    """The drawings that sets of pictures are compared with."""
+    """The drawings that pictures are compared with."""
 
     def __init__(self, judge: Judge, drawings: Sequence[Image.Image]) -> None:
         self._judge = judge
@@ -30,7 +30,7 @@ class Drawings:
         self._drawings = self._normalised(statistics)
 
     def distance(self, pictures: Sequence[Image.Image]) -> float:
-        """Squared distance in thousandths: 0 on average for other drawings, at most some 2000."""
+        """Return the squared distance in thousandths: 0 on average for other drawings, at most about 2000."""
         other = self._normalised(self._statistics(pictures))
         own, others, between = (
             _kernel(a, b) for a, b in ((self._drawings,) * 2, (other,) * 2, (self._drawings, other))
@@ -46,11 +46,11 @@ class Drawings:
 
 
 def _kernel(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """exp(-d² / 2) of every pair, where d² is the mean square over the statistics: two drawings are about 1.4 apart."""
+    """Return exp(-d² / 2) of every pair; d² is the mean square over the statistics, about 1.4² for two drawings."""
     return torch.exp(-torch.cdist(first, second).square() / (2 * first.shape[1]))
 
 
 def _mean_of_pairs(kernel: torch.Tensor) -> torch.Tensor:
-    """The mean over pairs of different pictures of one set."""
+    """Return the mean over pairs of different pictures of one set."""
     count = len(kernel)
     return (kernel.sum() - kernel.trace()) / (count * (count - 1))

@@ -1,8 +1,8 @@
-"""What a first visit of the page costs: `python -m bench.page URL [--visits 5]`.
+"""Measure the cost of a first visit to the page: `python -m bench.page URL [--visits 5]`.
 
-The app runs at URL. Prints how large the page and `/config` are, how many bytes they and a whole first visit send over
-the network, how long it takes until *Generate* can be pressed, and how much processor time the page's own thread takes
-until then, which other work on the machine hardly changes. Each visit has a fresh browser: Chromium, on this machine.
+The app runs at URL. Prints the size of the page and of `/config`, their bytes on the wire and those of everything a
+first visit fetches, the time until *Generate* can be pressed, and the CPU time of the page's main thread until then,
+which depends little on other load on the machine; each time in a fresh Chromium on this machine.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import httpx
 from bench.tour import chromium, new_page
 
 BROWSERS_ACCEPT = "gzip, deflate, br, zstd"
-# Pressable, and the page's own scripts have run: what is waited for is asked at every frame, and the main thread is
-# free once more.
+# Resolves when the button can be pressed and the page's own scripts have run: it checks at every frame, then waits
+# until the main thread is idle.
 _INTERACTIVE = """() => new Promise((resolve) => {
     const look = () => {
         const button = document.querySelector("#variation-generate");
@@ -31,7 +31,7 @@ _INTERACTIVE = """() => new Promise((resolve) => {
 
 @dataclass(frozen=True, kw_only=True)
 class Weight:
-    """How heavy an answer is, in bytes: as it is read, and on the wire."""
+    """Bytes of a response: decoded, and on the wire."""
 
     read: int
     sent: int
@@ -42,10 +42,10 @@ class Visit:
     """A first visit.
 
     Attributes:
-        answers: how many there were.
+        answers: number of responses.
         sent: their bytes on the wire.
         seconds: until the page was interactive.
-        busy_s: processor time of the page's own thread until then, in seconds.
+        busy_s: CPU time of the page's main thread until then, in seconds.
     """
 
     answers: int
@@ -55,7 +55,7 @@ class Visit:
 
 
 def weigh(address: str) -> Weight:
-    """Fetch an address as browsers do."""
+    """Fetch an address as a browser would."""
     with httpx.stream("GET", address, headers={"Accept-Encoding": BROWSERS_ACCEPT}) as answer:
         answer.raise_for_status()
         read = len(answer.read())
@@ -63,7 +63,7 @@ def weigh(address: str) -> Weight:
 
 
 def visit(browser: Any, url: str) -> Visit:
-    """Open the page where nothing of it is known yet."""
+    """Open the page with an empty browser cache."""
     page = new_page(browser)
     sent: list[int] = []
     wire = page.context.new_cdp_session(page)

@@ -1,7 +1,7 @@
-"""Counts of several runs of `bench.quality` beside each other.
+"""Compare the scores of several runs of `bench.quality`.
 
-All runs ask the same of the same characters with the same seeds, so that what counts is by how much each picture is
-better or worse than the same one of the first run, and not by how much the characters differ among themselves.
+All runs make the same requests for the same characters with the same seeds, so each picture is compared with its
+counterpart in the first run, and the differences between characters cancel out.
 """
 
 from __future__ import annotations
@@ -18,33 +18,33 @@ from bench.holes import NAMES
 from bench.judging import interval
 
 DRAWN = "seconds_per_picture"
-"""Only what the model has drawn has taken any."""
+"""Key that only lines about the model's pictures have, not those about drawings."""
 
 FILLED = ("nothing", "surroundings")
-"""What holes are filled after, as the rows of the benchmark are called."""
+"""The sources for filling holes, as in the names of the benchmark's rows."""
 
 Lines = Sequence[Mapping[str, Any]]
-"""What `--json` has written."""
+"""The content of a file written by `--json`."""
 
 
 def read_runs(files: Sequence[Path]) -> dict[str, Lines]:
-    """Read what `--json` has written, by the names of the files as people read them."""
+    """Read files written by `--json`, by readable file name."""
     return {file.stem.replace("-", " "): json.loads(file.read_text("utf-8")) for file in files}
 
 
 def difference(first: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, float]:
-    """Return by how much one line's scores are above another's, picture by picture, with its 95 % interval.
+    """Return the mean difference of two lines' scores, picture by picture, with its 95 % interval.
 
     Raises:
-        ValueError: they are of unlike many characters.
+        ValueError: their numbers of characters differ.
     """
     return interval([b - a for a, b in zip(first["scores"], other["scores"], strict=True)])
 
 
 def beside(runs: Mapping[str, Lines]) -> str:
-    """Lay out as a table of Markdown what the first run and another have in common: shares, and how they differ.
+    """Format the lines that the first run shares with another as a Markdown table: shares and their differences.
 
-    What was read in drawings is the same in all of them.
+    Readings of drawings are the same in all runs.
     """
     (_, first), *others = runs.items()
     heads = [f"| The share that is right | {' | '.join(runs)} |", f"|---|{'---|' * len(runs)}"]
@@ -54,7 +54,7 @@ def beside(runs: Mapping[str, Lines]) -> str:
 
 
 def within(lines: Lines) -> str:
-    """Lay out what differs within one run: how holes are filled, or else what each point of how much draws."""
+    """Format the differences within one run: between ways of filling holes, or else between the named amounts."""
     rows = {line["row"] for line in lines}
     return (
         filled(lines) if {f"{name}, {how}" for name in NAMES.values() for how in FILLED} <= rows else by_amount(lines)
@@ -62,9 +62,9 @@ def within(lines: Lines) -> str:
 
 
 def filled(lines: Lines) -> str:
-    """Lay out as a table of Markdown what holes are filled with, without what is around them and with it.
+    """Format as a Markdown table how holes are filled without and with use of their surroundings.
 
-    Each cell has both, and by how much they differ picture by picture, with the 95 % interval of that.
+    Each cell has both scores, and their difference picture by picture with its 95 % interval.
     """
     scores = {(line["row"], line["measure"]): line["scores"] for line in lines}
     kinds = {f"a {name}": [name] for name in NAMES.values()} | {"all of them": [*NAMES.values()]}
@@ -78,16 +78,16 @@ def filled(lines: Lines) -> str:
 
 
 def _filled(scores: Sequence[Sequence[Sequence[float]]]) -> str:
-    """One cell: of every kind of hole the scores of the same characters, without and with."""
+    """Format one cell from the scores of the same characters without and with, for every kind of hole."""
     before, after = ([mean(case) for case in zip(*each, strict=True)] for each in scores)
     apart = interval([b - a for a, b in zip(before, after, strict=True)])
     return f"{mean(before):.1f}, {mean(after):.1f} ({apart['mean']:+.1f} ± {apart['plus_minus']:.1f})"
 
 
 def by_amount(lines: Lines) -> str:
-    """Lay out as a table of Markdown what the named points of how much draw: `bench.quality --amounts`.
+    """Format the scores at the named amounts as a Markdown table: `bench.quality --amounts`.
 
-    Each cell has the share, and by how much it differs from the point before picture by picture.
+    Each cell has the share, and its difference from the previous amount picture by picture.
     """
     drawn = [line for line in lines if DRAWN in line]
     points = list(dict.fromkeys(line["row"].rpartition(", ")[2] for line in drawn))
@@ -108,7 +108,7 @@ def _line(line: Mapping[str, Any], found: Sequence[Mapping[str, Any] | None]) ->
 
 
 def _same(line: Mapping[str, Any], run: Lines) -> Mapping[str, Any] | None:
-    """Find a line in another run, where its name may say more: how it was drawn there."""
+    """Find a line in another run, where its name may also say how it was drawn."""
     alike = (
         each for each in run if each["measure"] == line["measure"] and f"{each['row']}, ".startswith(f"{line['row']}, ")
     )

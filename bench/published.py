@@ -1,8 +1,8 @@
-"""Models of the published shapes with random weights, in the Hub's own file layout.
+"""Build models of the published shapes with random weights, in the Hub's file layout.
 
-None of the published weights are needed to see that their files load: names of folders, files and tensors, shapes and
+So no published weights are needed to check that such files load: names of folders, files and tensors, shapes and
 precisions are those of stable-diffusion-v1-5/stable-diffusion-v1-5, stabilityai/stable-diffusion-xl-base-1.0,
-h94/IP-Adapter, lllyasviel/control_v11p_sd15_openpose and an SDXL ControlNet. One part is in memory at a time.
+h94/IP-Adapter, lllyasviel/control_v11p_sd15_openpose and an SDXL ControlNet. Only one part is in memory at a time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from ipa_app.adapter import IPAdapter, save_adapter
 
 _NOISE_NUMBERS = 1_000_003  # a prime, so that rows of a matrix never repeat
 
-# How many parameters the published files hold; None where they are made smaller here.
+# Number of parameters of the published files; None for those that are smaller here.
 PUBLISHED_PARAMETERS = {
     "unet": 859_520_964,
     "vae": 83_653_863,
@@ -42,15 +42,15 @@ PUBLISHED_PARAMETERS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Widths:
-    """The sizes that a smaller copy changes; names of tensors stay the published ones whatever they are.
+    """The sizes that a smaller copy changes; names of tensors always stay the published ones.
 
     Attributes:
-        unet: channels of its blocks.
+        unet: channels of the UNet's blocks.
         heads: `attention_head_dim` of the UNet's configuration.
-        text: hidden size, and layers, of each text encoder.
-        vae: channels of its blocks.
+        text: hidden size and number of layers of each text encoder.
+        vae: channels of the VAE's blocks.
         vision: hidden size, layers and projection of the CLIP image encoder.
-        resampler_heads: of the fine-grained adapter.
+        resampler_heads: attention heads of the fine-grained adapter's Resampler.
     """
 
     unet: tuple[int, ...]
@@ -62,7 +62,7 @@ class Widths:
 
     @property
     def text_width(self) -> int:
-        """Width of the text tokens: those of all encoders side by side."""
+        """Width of the text embeddings, concatenated over all encoders."""
         return sum(width for width, _ in self.text)
 
 
@@ -78,18 +78,18 @@ PUBLISHED = {
     "sd15": SIZES["sd15", False],
     "sdxl": Widths(unet=(320, 640, 1280), heads=(5, 10, 20), text=((768, 12), (1280, 32)), resampler_heads=20),
 }
-"""The sizes that are published, SDXL's too, which takes 20 GB of memory and more to draw with."""
+"""The published sizes, including SDXL's, which needs 20 GB of memory or more to draw."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hub:
-    """Where the parts of a family lie under a folder, as they lie on the Hub.
+    """Paths of a family's parts in a folder, laid out as on the Hub.
 
     Attributes:
         model: the base model's folder.
         adapters: the IP-Adapter repository.
-        base: the base adapter's file in it.
-        plus: the fine-grained adapter's file in it.
+        base: the base adapter's file in that repository.
+        plus: the fine-grained adapter's file in that repository.
         controlnet: the ControlNet's folder.
     """
 
@@ -101,12 +101,12 @@ class Hub:
 
     @property
     def image_encoder(self) -> Path:
-        """ViT-H, which the adapters of both families are used with."""
+        """ViT-H, which the adapters of both families use."""
         return self.adapters / "models" / "image_encoder"
 
 
 def hub(family: str, folder: Path) -> Hub:
-    """Name the places under a folder; the fine-grained adapter of SD 1.5 is written as a PyTorch file."""
+    """Return the paths in a folder; the fine-grained adapter of SD 1.5 is written as a PyTorch file."""
     adapters = folder / "h94" / "IP-Adapter"
     if family == "sd15":
         return Hub(
@@ -153,10 +153,10 @@ def write(
 
     Args:
         family: "sd15" or "sdxl".
-        folder: where to; see `hub`.
+        folder: the destination; see `hub`.
         widths: one of `SIZES` or `PUBLISHED`.
-        device: where the weights are made.
-        say: told what is written, and how many parameters that is.
+        device: where the weights are generated.
+        say: called with what is written and its number of parameters.
     """
     places, tiny = hub(family, folder), widths == SIZES[family, True]
     unet = unet_config(family, widths)
@@ -188,7 +188,7 @@ def write(
 def write_adapters(
     places: Hub, unet: Mapping[str, Any], vision: CLIPVisionConfig, *, resampler_heads: int, device: str = "cpu"
 ) -> None:
-    """Write both adapters for a UNet, the base one as safetensors and as PyTorch file."""
+    """Write both adapters for a UNet, the base one both as a safetensors and as a PyTorch file."""
     with torch.device("meta"):
         layout = UNet2DConditionModel(**unet)
     sizes = {"base": {"clip_dim": vision.projection_dim}, "plus": {"clip_dim": vision.hidden_size}}
@@ -202,11 +202,11 @@ def write_adapters(
 
 @torch.no_grad()
 def random_model(build: Callable[[], Any], *, device: str = "cpu") -> Any:
-    """Build a model in half precision with random weights that keep its numbers within range.
+    """Build a model in half precision with random weights that keep its activations in range.
 
     Args:
-        build: calls its constructor.
-        device: where the weights are made. They are the same on every device, up to rounding, and come back from it.
+        build: calls the model's constructor.
+        device: where the weights are generated, the same on every device up to rounding; they are returned on the CPU.
     """
     with torch.device("meta"):
         model = build()
@@ -238,7 +238,7 @@ def vae_config(family: str, widths: Widths) -> dict[str, Any]:
 
 
 def text_config(width: int, layers: int, *, second: bool) -> CLIPTextConfig:
-    """Return the configuration of a text encoder; SDXL's second one is from another family."""
+    """Return the configuration of a text encoder; SDXL's second one is of another family."""
     return CLIPTextConfig(
         vocab_size=VOCABULARY,
         hidden_size=width,
@@ -268,7 +268,7 @@ def vision_config(widths: Widths) -> CLIPVisionConfig:
 
 
 def _safety_checker(*, tiny: bool) -> StableDiffusionSafetyChecker:
-    """CLIP ViT-L/14. Its thresholds are 1, which no cosine is above: it lets every picture pass."""
+    """Build a CLIP ViT-L/14 safety checker. Its thresholds are 1, which no cosine exceeds, so every picture passes."""
     hidden, layers = (64, 2) if tiny else (1024, 24)
     vision = CLIPVisionConfig(
         hidden_size=hidden,
@@ -286,13 +286,13 @@ def _controlnet(unet: Mapping[str, Any]) -> ControlNetModel:
 
 
 def _rename_tensors(path: Path, rename: Callable[[str], str]) -> None:
-    """Write a file's tensors once more under the names of the published file, where today's classes use others."""
+    """Rewrite a file with the published tensor names, where today's classes use others."""
     tensors = {rename(key): tensor.clone() for key, tensor in load_file(path).items()}
     save_file(tensors, path, metadata={"format": "pt"})
 
 
 def _old_attention_name(key: str) -> str:
-    """Name the VAE's attention as the files of SD 1.5 do."""
+    """Return the name of the VAE's attention tensor in the files of SD 1.5."""
     old = {".to_q.": ".query.", ".to_k.": ".key.", ".to_v.": ".value.", ".to_out.0.": ".proj_attn."}
     for new_name, old_name in old.items():
         key = key.replace(new_name, old_name)
@@ -300,6 +300,6 @@ def _old_attention_name(key: str) -> str:
 
 
 def _wrapped_text_name(key: str) -> str:
-    """Name a text encoder's tensors as all published files do."""
+    """Return the name of a text encoder's tensor in the published files."""
     is_wrapped = key.startswith(("text_model.", "text_projection."))
     return key if is_wrapped else f"text_model.{key}"

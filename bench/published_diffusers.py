@@ -1,4 +1,4 @@
-"""Plain diffusers, as its documentation has it used: what the app is compared with."""
+"""Plain diffusers, used as documented: the reference for the app."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _PIPELINES = {
 
 
 class Diffusers:
-    """The three pipelines of a family over one set of weights, with one adapter loaded at a time."""
+    """The three pipelines of a family, sharing weights, with one adapter loaded at a time."""
 
     def __init__(self, family: str, places: Hub, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> None:
-        """Load everything, the base adapter first.
+        """Load everything, starting with the base adapter.
 
         Args:
             family: "sd15" or "sdxl".
-            places: where its files lie.
+            places: paths of its files.
             device: a torch device.
             dtype: of all weights.
         """
@@ -56,7 +56,7 @@ class Diffusers:
             each.set_progress_bar_config(disable=True)
 
     def draw(self, task: str, adapter: str, scale: float, **arguments: Any) -> Image.Image:
-        """Draw one picture; another adapter than the last one is loaded first."""
+        """Draw one picture; load the adapter first if it is not the last one used."""
         pipeline = self._pipelines[task]
         self._load_adapter(pipeline, adapter)
         pipeline.set_ip_adapter_scale(scale)

@@ -1,4 +1,4 @@
-"""The small files beside the weights of a published model: tokenizer, schedule, index."""
+"""Write the small files of a published model besides its weights: tokenizer, scheduler, index."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ _BETAS = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0
 
 
 def write_tokenizer(folder: Path) -> None:
-    """Write a CLIP tokenizer in the published files, of the published size; it spells everything."""
+    """Write a CLIP tokenizer in the published files and size; it spells everything out."""
     letters = [chr(code) for code in range(ord("!"), ord("~") + 1)]
     known = [*letters, *(f"{letter}</w>" for letter in letters), "ab"]
-    # Letters, as of longer entries each would need a merge of its own.
+    # Single characters, as every longer entry would need its own merge.
     filler = (chr(0x20000 + number) for number in range(VOCABULARY - 2 - len(known)))
     vocabulary = [*known, *filler, "<|startoftext|>", "<|endoftext|>"]
     settings = {
@@ -35,7 +35,7 @@ def write_tokenizer(folder: Path) -> None:
 
 
 def write_index(family: str, folder: Path) -> None:
-    """Write model_index.json, the schedule and the picture preparation."""
+    """Write model_index.json, and the configurations of scheduler and image processor."""
     index: dict[str, Any] = {
         "_diffusers_version": "0.19.0",
         "text_encoder": ["transformers", "CLIPTextModel"],

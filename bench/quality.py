@@ -1,4 +1,4 @@
-"""How well the bundled model does what it was asked, counted by a network on subjects it has never seen.
+"""Measure how well the bundled model follows requests, with a judge network, on subjects it has never seen.
 
     python -m bench.quality [--quick] [--subjects 48] [--json FILE] [--sheet FILE]
     python -m bench.quality --steps 4 10 20 --guidance 2 3 [--samplers UniPCMultistepScheduler ...]
@@ -9,13 +9,13 @@
     python -m bench.quality --looks
     python -m bench.quality --beside FILE FILE ...
 
-The judge comes with the project (`bench/judge`) and is first tried on drawings; one that cannot read them is not used.
-Every picture is drawn through the app's own engine, on fixed seeds. What is printed is the share of attributes, or of
-joints, that the judge reads in the pictures as they were asked for, with a 95 % interval, and beside it the share for
-mouths alone, the hardest. The last lines are what it reads in the drawings themselves, which no model can beat, and
-what it would read in a drawing of somebody else. `--looks` draws many pictures from words instead and says how far
-they are from drawings, whatever they show. `--beside` counts nothing: it prints how much runs written by `--json`
-differ, picture by picture; or, for one run, how much its holes differ with what is around them, or its amounts.
+The judge comes with the project (`bench/judge`) and is first tested on drawings: one that cannot read those is not
+used. Every picture is drawn by the app's own engine with fixed seeds. The table has the share of attributes, or of
+joints, that the judge reads as requested, with a 95 % interval, and beside it that of the mouths alone, the hardest.
+The last lines are its readings of the drawings themselves, the upper limit for any model, and of drawings of other
+characters. `--looks` instead draws many pictures from text and prints their distance from drawings, whatever they
+show. `--beside` draws nothing: it prints the differences between runs written by `--json`, picture by picture; for a
+single run, those between holes filled without and with their surroundings, or between its amounts.
 """
 
 from __future__ import annotations
@@ -87,7 +87,7 @@ Figures = dict[str, Any]
 
 
 def cases(count: int) -> list[Case]:
-    """Held-out characters, the same in every run; see docs/toybox.md for how they are spread."""
+    """Return held-out characters, the same in every run; see docs/toybox.md for their distribution."""
     rng = random.Random("bench")
     views = [world.sample_view(rng, held_out=True) for _ in range(count)]
     others = [world.View(view.subject, world.sample_scene(rng)) for view in views]
@@ -98,7 +98,7 @@ def cases(count: int) -> list[Case]:
 
 
 def pictures_of(engine: Engine, row: Row, tried: Sequence[Case], *, is_live: bool) -> tuple[list[Image.Image], float]:
-    """One picture per case, as it is kept or as live mode shows it, and the seconds that each took."""
+    """Draw one picture per case, as results or as live mode shows them; also return the seconds per picture."""
     started = time.monotonic()
     pictures: list[Image.Image] = []
     for first in range(0, len(tried), USUAL_BATCH_LIMIT):
@@ -109,7 +109,7 @@ def pictures_of(engine: Engine, row: Row, tried: Sequence[Case], *, is_live: boo
 
 
 def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> Figures:
-    """One line of the table, with the share of every single attribute."""
+    """Return one line of the table, with the share of every attribute."""
     scores = [score(seen, measure) for seen in looks]
     figures = {"row": name, "measure": measure.name, "unit": measure.unit, **interval(scores)}
     figures["scores"] = [round(each, 4) for each in scores]
@@ -120,7 +120,7 @@ def figures_of(name: str, looks: Sequence[Look], measure: Measure) -> Figures:
 
 
 def limits(judge: Judge, tried: Sequence[Case], side: int) -> Iterator[Figures]:
-    """What the judge reads in drawings: of the very view, of another character there, and of one that was put there."""
+    """Yield the judge's readings of drawings: of the target view, of another character in it, and of one put there."""
     drawn = looks_at(judge, [world.render(case.view, side) for case in tried], tried)
     yield figures_of("the drawings themselves", drawn, Measure(name="everything", attributes=ALL_ATTRIBUTES))
     yield figures_of("the drawings themselves", drawn, Measure(name="joints in place", kind="joints"))
@@ -132,13 +132,13 @@ def limits(judge: Judge, tried: Sequence[Case], side: int) -> Iterator[Figures]:
 
 
 def _put_in_place(case: Case, side: int) -> Image.Image:
-    """The reference's character drawn in the pose of the stranger that it replaces, as far as the mask reaches."""
+    """Draw the reference's character in the pose of the stranger that it replaces, inside the mask."""
     image, mask = inpaint_inputs(case, side)
     return Image.composite(world.render(world.View(case.view.subject, case.stranger.scene), side), image, mask)
 
 
 def looks_at(judge: Judge, pictures: Sequence[Image.Image], tried: Sequence[Case]) -> list[Look]:
-    """What the judge sees in a picture of every case."""
+    """Return the judge's reading of one picture per case."""
     return [look(judge, picture, case) for picture, case in zip(pictures, tried, strict=True)]
 
 
@@ -152,15 +152,15 @@ def show(figures: Figures) -> None:
 
 
 class Table:
-    """The lines counted so far, printed and written as they come, so that a long run that is stopped leaves them."""
+    """The lines so far, printed and written as they come, so that an interrupted run keeps them."""
 
     def __init__(self, path: Path | None) -> None:
-        """`path`: of a JSON file; None for none."""
+        """Start a table; `path` is a JSON file to write, or None."""
         self._path, self._lines = path, []
         print(f"{'':46} {'':18} {'right':>15} {'mouth':>6}", flush=True)
 
     def add(self, figures: Figures) -> None:
-        """Print a line, and write all."""
+        """Print a line, and write all lines."""
         self._lines.append(figures)
         show(figures)
         if self._path:
@@ -168,7 +168,7 @@ class Table:
 
 
 def main() -> None:
-    """Print the table; write it and the contact sheet where asked."""
+    """Print the table; write it and the contact sheet if asked."""
     parser = _parser()
     arguments = parser.parse_args()
     if arguments.beside:
@@ -191,7 +191,7 @@ def main() -> None:
 
 
 def count(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
-    """Ask what the command line wants asked, and print, write and draw what comes of it."""
+    """Run the requested rows; print and write the table, and draw the contact sheet."""
     side = engine.manager.entry("toybox").width
     tried = cases(QUICK_SUBJECTS if arguments.quick else arguments.subjects)
     table = Table(arguments.json)
@@ -209,7 +209,7 @@ def count(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
 
 
 def count_looks(engine: Engine, judge: Judge, arguments: argparse.Namespace) -> None:
-    """Draw many pictures from words, and print how far they are from drawings."""
+    """Draw many pictures from text, and print their distance from drawings."""
     side = engine.manager.entry("toybox").width
     views = held_out_views(3 * LOOKS_SUBJECTS)
     first, second, asked = (views[start::3] for start in range(3))
@@ -228,7 +228,7 @@ def looks_figures(name: str, drawings: Drawings, pictures: Sequence[Image.Image]
 
 
 def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
-    """The rows that the command line names."""
+    """Yield the rows that the command line asks for."""
     sweep = {"steps": arguments.steps, "guidance_scales": arguments.guidance, "models": arguments.samplers}
     sweep["intervals"] = [(start, end) for start, end in arguments.guided or ()]
     sweep["speeds"] = ["fast"] if arguments.fast else []
@@ -242,7 +242,7 @@ def _asked(arguments: argparse.Namespace, side: int) -> Iterator[Row]:
 
 
 def _amount_rows() -> Iterator[Row]:
-    """References at the named points of the page, alone and with words for another scene."""
+    """Yield rows with a reference at the page's named amounts, alone and with a text prompt for another scene."""
     for adapter in USUAL_NAMES:
         for task, row in {"variation": variation_row(adapter, 1.0), "mix": mix_row(adapter)}.items():
             for name, amount in amounts_of(task).items():
@@ -250,7 +250,7 @@ def _amount_rows() -> Iterator[Row]:
 
 
 def _entries(arguments: argparse.Namespace, folder: Path) -> dict[str, ModelEntry]:
-    """The model, once for each sampler too, with the LoRA and the adapter that the command line wants."""
+    """Return the model, and a copy per sampler, with the LoRA and the adapter that the command line asks for."""
     model = with_lora(arguments.model, arguments.lora, folder / "lora") if arguments.lora else arguments.model
     entries = {"toybox": entry_from_folder(model, name="toybox")}
     entries |= sampled_by(model, arguments.samplers, folder)

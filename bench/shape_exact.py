@@ -1,17 +1,17 @@
-"""Do models of the published shapes load and draw here, what does it cost, and is it what plain diffusers draws?
+"""Check that models of the published shapes load and draw here, at what cost, and draw as plain diffusers does.
 
     python -m bench.shape_exact sd15 [--folder DIR] [--size 256]
     python -m bench.shape_exact sdxl [--folder DIR] [--size 256]
     python -m bench.shape_exact sdxl --whole --device cuda --half
 
-Builds the family with random weights in half precision, in the Hub's file layout (see `published`; some 5 GB), unless
-the folder already holds it. Then two processes, one after the other, draw the same pictures in single precision: the
-app through its ordinary ModelManager and Engine, and plain diffusers. Inpainting is timed but not compared: the app
-draws only the hole and what is around it, enlarged, and puts it back. SD 1.5 is built whole and needs 12 GB of memory;
-SDXL is built with narrower blocks but all its layers, and its adapters also at full size, to check that they are read.
+Builds the family with random weights in half precision, in the Hub's file layout (see `published`; about 5 GB), unless
+the folder already contains it. Then two processes, one after the other, draw the same pictures in single precision: the
+app through its ordinary ModelManager and Engine, and plain diffusers. Inpainting is timed but not compared, as the app
+draws only the hole and its surroundings, enlarged, and pastes them back. SD 1.5 is built whole and needs 12 GB of
+memory; SDXL has narrower blocks but all layers, and its adapters are also built at full size, to check that they load.
 
-With `--half` both draw in half precision, as on a GPU, and plain diffusers again in single precision: the app must be
-as close to that as plain diffusers is. SDXL with `--whole` takes 13 GB of disk and 20 GB of memory.
+With `--half` both draw in half precision, as on a GPU, and plain diffusers also in single precision: the app must be as
+close to that as plain diffusers in half precision is. SDXL with `--whole` takes 13 GB of disk and 20 GB of memory.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ STEPS, GUIDANCE, SEED = 2, 7.0, 5
 TASKS = ("variation", "mix", "inpaint", "pose")
 COMPARED = ("variation", "mix", "pose")
 MOST_LEVELS = 2
-"""How much a pixel may differ in single precision, of 255."""
+"""Largest difference allowed for a pixel in single precision, of 255."""
 PROMPT = "a toy on the beach"
 _MARKER = "FIGURES "
 _BOTH = ("app", "diffusers")
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Build, let both draw, and print what each took; ends with an error where the pictures differ."""
+    """Build, draw with both, and print the cost of each; exit with an error if the pictures differ."""
     options = parse_options(arguments)
     if options.draw:
         figures = draw_with_app(options) if options.draw == "app" else draw_with_diffusers(options)
@@ -60,10 +60,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Build the family where it is missing, have both draw, print the table.
+    """Build the family if missing, draw with both, and print the table.
 
     Returns:
-        "figures": what each took, by who drew; "differences": by task, see `difference`; "agree": whether they agree.
+        "figures": cost of each, by program; "differences": by task, see `difference`; "agree": whether they agree.
     """
     ensure(options, folder)
     figures = {who: _run(options, folder, who) for who in (("app", "diffusers", "single") if options.half else _BOTH)}
@@ -82,15 +82,15 @@ def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def is_as_close(ours: float, theirs: float) -> bool:
-    """Return whether the app in half precision is as close to single precision as plain diffusers in half precision.
+    """Whether the app in half precision is as close to single precision as plain diffusers in half precision.
 
-    Two orders of the same sums round differently, so that a quarter more and a twentieth of a level are no difference.
+    Different orders of the same sums round differently, so a quarter more, plus a twentieth of a level, is tolerated.
     """
     return ours <= 1.25 * theirs + 0.05
 
 
 def ensure(options: argparse.Namespace, folder: Path) -> None:
-    """Build the family where it is missing."""
+    """Build the family if missing."""
     from bench.published import hub
 
     if not (hub(options.family, folder).model / "model_index.json").is_file():
@@ -100,7 +100,7 @@ def ensure(options: argparse.Namespace, folder: Path) -> None:
 
 
 def build(options: argparse.Namespace, folder: Path) -> None:
-    """Write the family; for SDXL also look at its adapters at full size, which the narrower model cannot use."""
+    """Write the family; for SDXL also check its adapters at full size, which the narrower model cannot use."""
     from bench.published import PUBLISHED, PUBLISHED_PARAMETERS, SIZES, write
 
     def say(line: str) -> None:
@@ -147,7 +147,7 @@ def check_full_adapters(folder: Path) -> None:
 
 
 def published_entry(family: str, folder: Path, *, side: int) -> ModelEntry:
-    """Describe a family that was built, for pictures of a side in pixels."""
+    """Return the catalogue entry of a built family, for pictures of `side` pixels."""
     from bench.published import hub
     from ipa_app.models.adapters import usual_adapter
     from ipa_app.models.catalog import ModelEntry
@@ -170,8 +170,8 @@ def published_entry(family: str, folder: Path, *, side: int) -> ModelEntry:
 
 
 def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
-    """Draw every task by the app's own path."""
-    import torch  # noqa: F401 - what importing takes is not part of loading
+    """Draw every task with the app."""
+    import torch  # noqa: F401 - imports do not count as loading time
 
     import ipa_app.engine.prepared
     import ipa_app.models.loading  # noqa: F401
@@ -204,7 +204,7 @@ def draw_with_app(options: argparse.Namespace) -> dict[str, float]:
 
 
 def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
-    """Draw the same by plain diffusers, its way of changing tasks and adapters included."""
+    """Draw the same with plain diffusers, including its way of switching tasks and adapters."""
     import torch
 
     from bench.published import hub
@@ -214,7 +214,7 @@ def draw_with_diffusers(options: argparse.Namespace) -> dict[str, float]:
     places, side = hub(options.family, options.folder), options.size
     is_half = options.half and options.draw != "single"
     dtype = default_dtype(options.device, exact=False) if is_half else torch.float32
-    torch.backends.cudnn.allow_tf32 = False  # which has fewer digits than single precision
+    torch.backends.cudnn.allow_tf32 = False  # it has fewer digits than single precision
     started = time.monotonic()
     plain = Diffusers(options.family, places, device=options.device, dtype=dtype)
     figures = {"load": time.monotonic() - started}
@@ -251,12 +251,12 @@ def inputs(side: int) -> tuple[Image.Image, Image.Image, Image.Image]:
 
 
 def difference(folder: Path, task: str) -> int:
-    """Return the largest difference of a pixel between the app's picture and that of plain diffusers."""
+    """Return the largest pixel difference between the app's picture and that of plain diffusers."""
     return int(_distance(folder, task, "app", "diffusers").max())
 
 
 def mean_difference(folder: Path, task: str, one: str, other: str) -> float:
-    """Return how much the pixels of two pictures of a task differ on average, by who drew them."""
+    """Return the mean pixel difference of a task's pictures by two programs."""
     return round(float(_distance(folder, task, one, other).mean()), 3)
 
 
@@ -270,7 +270,7 @@ def _listed(differences: dict[str, Any]) -> str:
 
 
 def table(figures: dict[str, dict[str, float]]) -> str:
-    """Lay out what each took, in seconds and GB."""
+    """Format the cost of each in seconds and GB."""
     rows = ("load", *TASKS, "peak_gb")
     lines = [f"{'':14}" + "".join(f"{who:>12}" for who in figures)]
     for row in rows:
@@ -281,7 +281,7 @@ def table(figures: dict[str, dict[str, float]]) -> str:
 
 
 def _run(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float]:
-    """Have one of them draw in a process of its own, so that its peak memory is its own."""
+    """Draw with one program in its own process, so that its peak memory is separate."""
     command = [sys.executable, "-m", "bench.shape_exact", options.family, "--folder", str(folder)]
     command += ["--size", str(options.size), "--device", options.device, "--draw", who]
     command += ["--half"] if options.half else []
@@ -297,7 +297,7 @@ def _run(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float
 
 
 def _peak(options: argparse.Namespace) -> int:
-    """Return the most bytes that were taken: of the GPU's memory, or else of main memory."""
+    """Return the peak memory in bytes: of the GPU, or else of the process."""
     import torch
 
     from ipa_app.models.memory import peak_of_process

@@ -1,10 +1,10 @@
-"""Hours of visitors who come and go, against a running app: `python -m bench.soak URL --minutes 120`.
+"""Soak-test a running app with visitors who come and go for hours: `python -m bench.soak URL --minutes 120`.
 
-One visitor comes every second. Most ask for a picture, with words or with a picture that they upload; some ask for
-several. Of ten, six wait for it; one would stop it and three would close the page, at a moment within the time that the
-last visitor who stayed had waited, unless they have it by then. Meanwhile the app's memory, threads and open files are
-read from its /metrics. Writes the curve as JSON and as a picture; ends with an error if memory grows by more than 2 %
-after the first ten minutes, or if threads or files are left over when all have gone.
+One visitor per second: most request a picture, from text or from an uploaded picture, some request several. Of ten, six
+wait for it; one cancels it and three close the page, at a moment within the last wait of a visitor who stayed, unless
+they have it by then. Meanwhile the app's memory, threads and open files are read from its /metrics. Writes the curve as
+JSON and as a picture; exits with an error if memory grows by more than 2 % after the first ten minutes, or threads or
+files are left over when all visitors have gone.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SETTLING_S = 600.0
 MOST_GROWTH = 0.02
 _PATIENCE_S = 600
 _QUIET_S = 180.0
-"""How long after the last visitor: pages are waited for that might be loaded anew, and idle threads end."""
+"""Wait after the last visitor: the app keeps state for pages that might be reloaded, and idle threads must end."""
 _NAMES = ("ipa_memory_bytes", "ipa_threads", "ipa_open_files", "ipa_waiting")
 _SIZE = (720, 300)
 _STAY, _STOP, _CLOSE = "stayed", "stopped", "closed the page"
@@ -42,14 +42,14 @@ _STAY, _STOP, _CLOSE = "stayed", "stopped", "closed the page"
 
 @dataclass(frozen=True)
 class Sample:
-    """What /metrics said.
+    """One reading of /metrics.
 
     Attributes:
-        seconds: since the beginning.
+        seconds: time since the start.
         memory: of the process, in bytes.
-        threads: of the process.
-        files: that it has open, sockets too.
-        waiting: requests.
+        threads: number of the process's threads.
+        files: number of its open files, including sockets.
+        waiting: number of queued requests.
     """
 
     seconds: float
@@ -65,10 +65,10 @@ class Soak:
 
     Attributes:
         studio: the app.
-        chance: what decides what each does.
-        outcomes: how often what became of a visit.
-        samples: what was measured so far.
-        takes_s: how long the last one waited who stayed; a guess until there is one.
+        chance: random generator that decides what each visitor does.
+        outcomes: number of visits by outcome.
+        samples: readings so far.
+        takes_s: last wait of a visitor who stayed; a guess until there is one.
     """
 
     studio: Studio
@@ -79,7 +79,7 @@ class Soak:
     _began: float = field(default_factory=time.monotonic)
 
     async def run(self, *, seconds: float, every_s: float, sample_every_s: float) -> None:
-        """Let a visitor come each so many seconds, and wait until all have gone and the app is quiet again."""
+        """Start a visitor every `every_s` seconds; then wait until all have gone and the app is quiet again."""
         sampling = asyncio.create_task(self._sample(sample_every_s))
         visits: set[asyncio.Task[None]] = set()
         while time.monotonic() - self._began < seconds:
@@ -100,7 +100,7 @@ class Soak:
             self.outcomes[type(error).__name__] += 1
 
     async def _do(self, what: str) -> str:
-        """Come, ask for something, and go; return what became of it."""
+        """Make one visit with a request; return its outcome."""
         client, session, chance = self.studio.client, uuid.uuid4().hex, self.chance
         (await client.get("")).raise_for_status()
         given: dict[str, Any] = {"seed": chance.randrange(2**31), "count": chance.choice((1, 1, 1, 2))}
@@ -122,11 +122,11 @@ class Soak:
                 )
             return what
         finally:
-            answer.cancel()  # which closes the connection
+            answer.cancel()  # closes the connection
             await asyncio.wait({answer})
 
     async def _answer(self, session: str) -> str:
-        """Wait for what was asked for; return what became of it."""
+        """Wait for the answer to a request; return its outcome."""
         async with aclosing(self.studio.messages(session)) as messages:
             async for told in messages:
                 if told.get("msg") == "process_completed":
@@ -151,10 +151,10 @@ class Soak:
 
 
 def growth(samples: Sequence[Sample]) -> float:
-    """Return by which share memory grew from the minutes after settling to the last ones; 0 where it has not settled.
+    """Return the relative growth of memory from the minutes after settling to the last ones; 0 if it has not settled.
 
     Args:
-        samples: of a run, the last one when all visitors had gone.
+        samples: of a run; the last one was taken when all visitors had gone.
     """
     settled = [each for each in samples[:-1] if each.seconds >= SETTLING_S]
     part = max(1, len(settled) // 5)
@@ -166,19 +166,19 @@ def growth(samples: Sequence[Sample]) -> float:
 
 
 def means(samples: Sequence[Sample]) -> list[float]:
-    """Return the mean memory of every ten minutes, in MB."""
+    """Return the mean memory of every ten minutes in MB."""
     by_part = groupby(samples, key=lambda each: each.seconds // 600)
     return [fmean(each.memory for each in part) / 2**20 for _, part in by_part]
 
 
 def left_over(samples: Sequence[Sample]) -> list[str]:
-    """Name what there was more of at the end than in the beginning, beyond what an idle server keeps ready."""
+    """Name what there is more of at the end than at the start, beyond what an idle server keeps ready."""
     first, last = samples[0], samples[-1]
     return [name for name, most in (("threads", 8), ("files", 8)) if getattr(last, name) > getattr(first, name) + most]
 
 
 def as_svg(samples: Sequence[Sample]) -> str:
-    """Draw memory, threads and open files over the minutes, each from 0 to its most."""
+    """Plot memory, threads and open files over time, each from 0 to its maximum."""
     width, height = _SIZE
     lines = []
     for number, (name, colour) in enumerate((("memory", "#2563eb"), ("threads", "#d97706"), ("files", "#059669"))):
@@ -201,12 +201,12 @@ def as_svg(samples: Sequence[Sample]) -> str:
 
 
 def is_steady(samples: Sequence[Sample]) -> bool:
-    """Return whether nothing grew and nothing was left over."""
+    """Whether nothing grew and nothing was left over."""
     return growth(samples) <= MOST_GROWTH and not left_over(samples)
 
 
 def report(samples: Sequence[Sample], outcomes: Mapping[str, int]) -> str:
-    """Lay out what was measured, and how often what became of a visit."""
+    """Format the readings and the number of visits by outcome."""
     first, last = samples[0], samples[-1]
     visits = ", ".join(f"{count} {what}" for what, count in Counter(outcomes).most_common())
     return "\n".join(
@@ -224,7 +224,7 @@ def report(samples: Sequence[Sample], outcomes: Mapping[str, int]) -> str:
 
 
 async def soaked(url: str, *, minutes: float, every_s: float, sample_every_s: float, steps: int) -> Soak:
-    """Run it against an app."""
+    """Run the soak test against an app."""
     async with studio_at(url, steps=steps, keepalive=0) as studio:
         soak = Soak(studio, random.Random(0))
         await soak.run(seconds=60 * minutes, every_s=every_s, sample_every_s=sample_every_s)

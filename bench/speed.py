@@ -1,13 +1,13 @@
-"""How fast the app draws with the bundled model, beside plain diffusers on the same machine in the same run.
+"""Measure how fast the app draws with the bundled model, compared with plain diffusers in the same run.
 
     python -m bench.speed [--rounds 7] [--compiled] [--json bench/results/speed/NAME.json]
     python -m bench.speed --table bench/results/speed/NAME.json
 
-Both work in this process, in turn, on as many threads as the app takes; plain diffusers in single precision, with 20
-steps of DDIM unless stated otherwise, as it would be used without this app. Each round has a reference of its own,
-which both encode. A row's figure is the median of the ratios of its rounds, so it hardly changes if the machine is busy
-now and then; the seconds beside it are medians, too. `--json` writes the figures and the kind of machine;
-`--table` prints such a file as a Markdown table.
+Both run in this process, alternately, with the app's number of threads; plain diffusers in single precision, with 20
+DDIM steps unless stated otherwise, as it would be used without this app. Each round has its own reference, which both
+encode. A row's figure is the median of its rounds' ratios, which depends little on other load on the machine; the
+seconds beside it are medians too. `--json` writes the figures with a description of the machine; `--table` prints such
+a file as a Markdown table.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ MODEL = "toybox"
 _CHARACTERS = 48
 
 OfReference = Callable[[int, Image.Image], Any]
-"""Done once per round, given its seed and its reference."""
+"""Called once per round with its seed and reference."""
 
 
 class PlainDiffusers:
-    """Plain diffusers as its documentation has it used: with an adapter, and for words alone without any."""
+    """Plain diffusers used as documented: with an adapter, and without one for text alone."""
 
     def __init__(self, dtype: torch.dtype = torch.float32) -> None:
         """Load the bundled model twice, once with its base adapter."""
@@ -63,7 +63,7 @@ class PlainDiffusers:
         )
 
     def draw(self, seed: int, *, reference: Image.Image | None, steps: int | None = None) -> Image.Image:
-        """Draw one picture, with DDIM; where `steps` are given with the bundle's own sampler."""
+        """Draw one picture with DDIM, or with the bundle's own sampler if `steps` are given."""
         pipeline = self._words if reference is None else self._pipeline
         pipeline.scheduler = self._ddim if steps is None else self._own
         return pipeline(
@@ -91,8 +91,8 @@ class Studio:
 
         Args:
             exact: as with `IPA_EXACT=1`.
-            batch_limit: most pictures in one batch; None for what the app takes by itself.
-            compile_backend: what its UNet is compiled with, "inductor" with `IPA_COMPILE=1`.
+            batch_limit: most pictures per batch; None for the app's own limit.
+            compile_backend: backend that compiles the UNet, "inductor" with `IPA_COMPILE=1`.
         """
         manager = ModelManager(
             {MODEL: entry_from_folder(BUNDLED, name=MODEL)}, "cpu", exact=exact, compile_backend=compile_backend
@@ -102,25 +102,25 @@ class Studio:
         self._compiler = manager.get(MODEL).compiler
 
     def request(self, seed: int, *, reference: Image.Image | None, **options: Any) -> GenerateRequest:
-        """Return a request for one picture, by a reference or else by words, with everything else as by default."""
+        """Return a request for one picture, from a reference or else from text, with defaults otherwise."""
         shared = {"model": MODEL, "seed": seed, **options}
         if reference is None:
             return GenerateRequest(task="mix", prompt=PROMPT, **shared)
         return GenerateRequest(task="variation", references=(Reference(image=reference),), **shared)
 
     def draw(self, *requests: GenerateRequest, live: bool = False) -> list[Image.Image]:
-        """Draw requests that wait together; live ones by the small decoder."""
+        """Draw requests that wait together; live ones with the small decoder."""
         jobs = [self.engine.submit(request, live=live) for request in requests]
         return [job.result().images[0] for job in jobs]
 
     def compile(self) -> float:
-        """Draw after a reference, as by default and guided in every step, and wait until that is compiled.
+        """Draw from a reference, by default and guided in every step, until the UNet is compiled for both.
 
         Returns:
-            The seconds that it took.
+            The seconds it took.
         """
         picture, since = reference(), time.monotonic()
-        for options in ({}, {"guidance_end": 1}):  # one after the other, as a batch of both is compiled for itself
+        for options in ({}, {"guidance_end": 1}):  # one by one, as a batch of both is compiled separately
             self.draw(self.request(0, reference=picture, **options))
         if self._compiler is not None:
             self._compiler.wait()
@@ -133,21 +133,21 @@ class Studio:
 
 @lru_cache(maxsize=64)
 def reference(name: str = "") -> Image.Image:
-    """Draw what a picture takes after, of each name another one; the model has never seen any."""
+    """Draw a reference, a different one for each name; the model has never seen any."""
     number = zlib.crc32(name.encode())
     drawn = world.render(cases(_CHARACTERS)[number % _CHARACTERS].view, 256)
-    drawn.putpixel((0, 0), tuple(number.to_bytes(4, "big")[:3]))  # two of one character are encoded apart
+    drawn.putpixel((0, 0), tuple(number.to_bytes(4, "big")[:3]))  # so that two of one character are encoded separately
     return drawn
 
 
 def row_of_references(name: str, ours: OfReference, other: OfReference, beside: str) -> Row:
-    """Compare what takes after a reference that nobody has encoded yet, of each round another one.
+    """Compare work with a reference that is not encoded yet, a different one per round.
 
     Args:
-        name: as in a row.
-        ours: as in a row, given the seed and the reference.
-        other: the same.
-        beside: as in a row.
+        name: as in `Row`.
+        ours: as in `Row`, called with the seed and the reference.
+        other: the same for the other side.
+        beside: as in `Row`.
     """
 
     def picture(seed: int) -> Image.Image:
@@ -163,12 +163,12 @@ def row_of_references(name: str, ours: OfReference, other: OfReference, beside: 
 
 
 def rows(studio: Studio, exact: Studio, apart: Studio, plain: PlainDiffusers) -> Iterator[Row]:
-    """List what is compared.
+    """Yield all comparisons.
 
     Args:
-        studio: as the app is by default.
+        studio: the app with defaults.
         exact: in single precision.
-        apart: with one picture a batch.
+        apart: with one picture per batch.
         plain: plain diffusers.
     """
     yield from rows_beside_diffusers(studio, exact, plain)
@@ -177,7 +177,7 @@ def rows(studio: Studio, exact: Studio, apart: Studio, plain: PlainDiffusers) ->
 
 
 def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers) -> Iterator[Row]:
-    """List what is compared with plain diffusers; see `rows`."""
+    """Yield the comparisons with plain diffusers; see `rows`."""
     beside = f"plain diffusers, {PLAIN_STEPS} steps of DDIM"
 
     def after_reference(name: str, *, live: bool = False, **options: Any) -> Row:
@@ -204,7 +204,7 @@ def rows_beside_diffusers(studio: Studio, exact: Studio, plain: PlainDiffusers) 
 
 
 def row_of_the_same_work(name: str, studio: Studio, plain: PlainDiffusers) -> Row:
-    """Compare with plain diffusers on the same steps, all of them guided, in the same precision."""
+    """Compare with plain diffusers at the same steps, all guided, in the same precision."""
     return row_of_references(
         name,
         lambda seed, picture: studio.draw(studio.request(seed, reference=picture, guidance_end=1)),
@@ -214,7 +214,7 @@ def row_of_the_same_work(name: str, studio: Studio, plain: PlainDiffusers) -> Ro
 
 
 def rows_beside_itself(studio: Studio, apart: Studio) -> Iterator[Row]:
-    """List what the app does in two ways; see `rows`."""
+    """Yield the comparisons of two ways of the app; see `rows`."""
     one = partial(studio.request, reference=reference())
     yield Row(
         name="another adapter than the time before",
@@ -245,7 +245,7 @@ def rows_beside_itself(studio: Studio, apart: Studio) -> Iterator[Row]:
 
 
 def rows_of_regions(studio: Studio) -> Iterator[Row]:
-    """List what is drawn with four places beside what is drawn without; see `rows`."""
+    """Yield the comparisons of drawing with and without four regions; see `rows`."""
     picture = reference()
     quarters = [Image.new("L", (64, 64)) for _ in range(4)]
     for number, quarter in enumerate(quarters):
@@ -272,10 +272,10 @@ def rows_of_regions(studio: Studio) -> Iterator[Row]:
 
 
 def rows_compiled(studio: Studio, compiled: Studio, exact: Studio, plain: PlainDiffusers) -> Iterator[Row]:
-    """List what a compiled UNet draws beside what draws without.
+    """Yield the comparisons with a compiled UNet.
 
     Args:
-        studio: as the app is by default.
+        studio: the app with defaults.
         compiled: the same with a compiled UNet.
         exact: in single precision with a compiled UNet.
         plain: plain diffusers.
@@ -290,7 +290,7 @@ def rows_compiled(studio: Studio, compiled: Studio, exact: Studio, plain: PlainD
 
 
 def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
-    """Return by how much a pixel of the exact mode differs at most from plain diffusers, of 255."""
+    """Return the largest pixel difference of the exact mode from plain diffusers, of 255."""
     picture = reference()
     ours = exact.draw(exact.request(3, reference=picture, guidance_end=1))[0]
     other = plain.draw(3, reference=picture, steps=exact.steps)
@@ -298,7 +298,7 @@ def check_equal(exact: Studio, plain: PlainDiffusers) -> int:
 
 
 def machine() -> dict[str, Any]:
-    """Return what measures."""
+    """Return a description of the machine that measures."""
     told = getattr(torch.cpu, "get_capabilities", dict)()
     return {
         "processor": told.get("cpu_name") or platform.processor() or platform.machine(),
@@ -310,7 +310,7 @@ def machine() -> dict[str, Any]:
 
 
 def main() -> None:
-    """Measure, print and write; or print what was written."""
+    """Measure, print and write figures, or print a written file."""
     parser = arguments_of("bench.speed", __doc__)
     parser.add_argument("--compiled", action="store_true", help="compile the UNet, which takes minutes at first")
     arguments = parser.parse_args()
@@ -340,10 +340,10 @@ def main() -> None:
 
 
 def arguments_of(module: str, about: str | None) -> argparse.ArgumentParser:
-    """Return a parser with what every command has that measures in rounds.
+    """Return a parser with the options shared by all commands that measure in rounds.
 
     Args:
-        module: that is run, such as "bench.speed".
+        module: the module to run, such as "bench.speed".
         about: its docstring.
     """
     parser = argparse.ArgumentParser(

@@ -1,6 +1,6 @@
-"""Two ways of doing something, timed in turn: a machine that is busy now and then changes little in their ratio.
+"""Time two ways of doing something alternately, so that other load on the machine hardly changes their ratio.
 
-And how figures are written.
+Also formats and writes figures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 from ipa_app.imaging.result_files import whole_file
 
 Work = Callable[[int], Any]
-"""Done once per round, given a seed that no round before had."""
+"""Called once per round with a new seed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,9 +27,9 @@ class Row:
         name: what is compared.
         ours: what the app does.
         other: what it is compared with.
-        beside: in words, what that is.
-        before_ours: what is done before the one, and not counted.
-        before_other: what is done before the other, and not counted.
+        beside: description of that.
+        before_ours: called before `ours`, not timed.
+        before_other: called before `other`, not timed.
     """
 
     name: str
@@ -42,7 +42,7 @@ class Row:
 
 @dataclass(frozen=True, kw_only=True)
 class Figures:
-    """A row as it was measured: medians in seconds, and how many times as long the other takes."""
+    """The measurements of a row: medians in seconds, and how many times as long the other takes."""
 
     row: str
     beside: str
@@ -52,7 +52,7 @@ class Figures:
 
 
 def measured(row: Row, rounds: int) -> Figures:
-    """Do both kinds of work in turn, once beforehand, and then as often as there are rounds."""
+    """Do both kinds of work alternately, once to warm up and then for every round."""
     ours, other = [], []
     for seed in range(rounds + 1):
         row.before_ours(seed)
@@ -70,7 +70,7 @@ def measured(row: Row, rounds: int) -> Figures:
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
-    """Lay figures out as a table of Markdown."""
+    """Format figures as a Markdown table."""
     lines = ["| What | Takes | Beside it | Takes | Ratio |", "|---|---|---|---|---|"]
     lines += [
         f"| {each['row']} | {each['ours_s']:.2f} s | {each['beside']} | {each['other_s']:.2f} s | {each['ratio']:.2f} |"
@@ -80,7 +80,7 @@ def table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write figures to a file, which is whole at any moment; make its folder where it is missing."""
+    """Write figures to a file atomically; create its folder if missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(f"{json.dumps(content, indent=1)}\n".encode())

@@ -1,8 +1,8 @@
-"""Screenshots for README, of the app as a new visitor meets it: `python -m bench.tour URL [--folder assets/tour]`.
+"""Take README's screenshots of the app as a new visitor sees it: `python -m bench.tour URL [--folder assets/tour]`.
 
-The app runs at URL, on the bundled model. Every tab is opened, filled with its first example and drawn once; the
-script ends with an error if the page contacts another machine or writes an error to the browser's console. Other
-commands and the tests of the page drive the same browser.
+The app runs at URL, with the bundled model. Every tab is opened, filled with its first example and drawn once; exits
+with an error if the page makes a request to another machine or logs an error to the browser's console. Other commands
+and the tests of the page use the same browser.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 from PIL import Image
 
-# The shell draws the same pages, and no window around them that nobody sees.
+# The headless shell renders the same pages without a window.
 COMMANDS = ("chromium-headless-shell", "chromium", "chromium-browser", "google-chrome")
 CHROMIUM = next(filter(None, map(shutil.which, COMMANDS)), None)
 FLAGS = (
@@ -26,7 +26,7 @@ FLAGS = (
     "--use-angle=swiftshader",
     "--enable-unsafe-swiftshader",
     "--ignore-gpu-blocklist",
-    # The rest of the page is drawn by the processor itself, which costs it less than playing a GPU.
+    # The rest of the page is rendered by the CPU directly, which is cheaper than emulating a GPU.
     "--disable-gpu-compositing",
     "--disable-gpu-rasterization",
 )
@@ -39,7 +39,7 @@ SERIES = {"strengths": "#variation-scale-strip", "adapters": "#variation-both-ad
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """Start Chromium, by Playwright, which is in requirements-dev.txt alone; it ends with the block."""
+    """Start Chromium for the context, by Playwright, which only requirements-dev.txt lists."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
@@ -49,7 +49,7 @@ def chromium() -> Iterator[Any]:
 
 
 def new_page(browser: Any) -> Any:
-    """Open a page of the usual size, where nothing of the app is known yet."""
+    """Open a page of the usual size with an empty browser cache."""
     page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
     page.set_default_timeout(PATIENCE_MS)
     return page
@@ -65,25 +65,25 @@ def take_example(page: Any, task: str) -> None:
 
 
 class Visitor:
-    """Somebody at the page, who keeps a screenshot of what they see."""
+    """A visitor who keeps screenshots of what they see."""
 
     def __init__(self, page: Any, folder: Path) -> None:
         self._page = page
         self._folder = folder
 
     def draw(self, button: str, name: str) -> None:
-        """Press a button and keep a screenshot of what it drew."""
+        """Press a button and keep a screenshot of the result."""
         page = self._page
-        # What is said of the pictures before is marked, so that it is not taken for the answer.
+        # Mark the status of earlier pictures, so that it is not mistaken for the new one.
         page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
         page.click(button)
         page.wait_for_selector("#status .ipa-done:not([data-before])")
         self.keep(name)
 
     def keep(self, name: str) -> None:
-        """Save what is seen as a PNG of few colours, which is small."""
+        """Save a screenshot as a PNG with few colours, which is small."""
         page, path = self._page, self._folder / f"{name}.png"
-        # As tall as the page is, so that the bar that stays lies at its end and not across it.
+        # As tall as the page, so that the sticky bar is at its end and not across it.
         height = page.evaluate("document.documentElement.scrollHeight")
         page.set_viewport_size({"width": WIDTH, "height": max(HEIGHT, height)})
         page.wait_for_timeout(1500)
@@ -95,7 +95,7 @@ class Visitor:
 
 
 def tour(browser: Any, url: str, folder: Path) -> list[str]:
-    """Walk through the page; what went wrong in it."""
+    """Walk through the page and return the errors found."""
     problems: list[str] = []
     page = new_page(browser)
     page.on("pageerror", lambda error: problems.append(str(error)))

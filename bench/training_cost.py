@@ -1,13 +1,13 @@
-"""What does training an adapter at the published shapes take? Counted, and for SD 1.5 also timed on this machine.
+"""Compute the cost of training an adapter at the published shapes; for SD 1.5, also time it on this machine.
 
     python -m bench.training_cost sd15 [--adapter plus] [--batch-size 8] [--mixed-precision no]
     python -m bench.training_cost sdxl
     python -m bench.training_cost sd15 --timed DIR
 
-One training step is carried out on tensors that have shapes but no numbers, so it needs no weights, no GPU and little
-memory. What all living tensors take at their peak is what a GPU needs, apart from its libraries' own working
-memory. `--timed` builds SD 1.5 with random weights in the folder (some 5 GB), unless it is there already, and
-lets `python -m ipa_app.training --dry-run` take a few real steps.
+One training step runs on tensors that have shapes but no data, so it needs no weights, no GPU and little memory. The
+peak size of all live tensors is what a GPU needs, apart from its libraries' own workspace. `--timed` builds SD 1.5 with
+random weights in the folder (about 5 GB), unless it is already there, and has `python -m ipa_app.training --dry-run`
+take a few real steps.
 """
 
 from __future__ import annotations
@@ -38,15 +38,15 @@ from ipa_app.training.loop import GuidedUNet
 
 
 class LivingTensors(TorchDispatchMode):
-    """Adds up what living tensors take, each piece of memory once.
+    """Adds up the size of live tensors, counting each storage once.
 
     Attributes:
-        now: bytes at this moment.
-        most: bytes at the fullest moment.
+        now: current bytes.
+        most: peak bytes.
     """
 
     def __init__(self, given: Sequence[torch.Tensor]) -> None:
-        """Begin with tensors that are there already."""
+        """Start with existing tensors."""
         super().__init__()
         self.now = self.most = 0
         self._known = WeakIdKeyDictionary()
@@ -54,7 +54,7 @@ class LivingTensors(TorchDispatchMode):
             self._add(tensor)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        """Carry out an operation and take in what it makes."""
+        """Run an operation and count its outputs."""
         result = func(*args, **(kwargs or {}))
         for leaf in tree_leaves(result):
             if isinstance(leaf, torch.Tensor):
@@ -75,7 +75,7 @@ class LivingTensors(TorchDispatchMode):
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Print the count, and time a few steps where asked."""
+    """Print the cost, and time a few steps if asked."""
     options = _options(arguments)
     print(report(options), flush=True)
     if options.timed is not None:
@@ -83,7 +83,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def report(options: argparse.Namespace) -> str:
-    """Return what one process needs: frozen and trained weights, optimizer, what a batch keeps for its gradients."""
+    """Return one process's memory needs: frozen and trained weights, optimizer, activations kept for gradients."""
     dtype = torch.bfloat16 if options.mixed_precision == "bf16" else torch.float32
     frozen = frozen_parameters(options.family)
     lines = [f"{name}: {count / 1e6:.1f} million, frozen" for name, count in frozen.items()]
@@ -104,12 +104,12 @@ def report(options: argparse.Namespace) -> str:
 
 
 def side(family: str) -> int:
-    """Side of the pictures that the family is made for, in pixels."""
+    """Return the side of the family's pictures in pixels."""
     return unet_config(family, PUBLISHED[family])["sample_size"] * 8
 
 
 def frozen_parameters(family: str) -> dict[str, int]:
-    """How many weights each frozen part has."""
+    """Return the number of weights of each frozen part."""
     widths = PUBLISHED[family]
     with torch.device("meta"):
         parts: dict[str, nn.Module] = {"UNet": UNet2DConditionModel(**unet_config(family, widths))}
@@ -122,10 +122,10 @@ def frozen_parameters(family: str) -> dict[str, int]:
 
 
 def step(options: argparse.Namespace, *, dtype: torch.dtype, checkpointing: bool) -> tuple[int, int, int]:
-    """Take two steps on tensors without numbers; the second one finds the optimizer's moments there.
+    """Take two steps on tensors without data; at the second, the optimizer's moments exist.
 
     Returns:
-        Bytes of the UNet, number of trained weights, and bytes of UNet, adapter, optimizer and batch at the fullest.
+        Bytes of the UNet, number of trained weights, and peak bytes of UNet, adapter, optimizer and batch.
     """
     config = unet_config(options.family, PUBLISHED[options.family])
     with FakeTensorMode():
@@ -154,7 +154,7 @@ def step(options: argparse.Namespace, *, dtype: torch.dtype, checkpointing: bool
 
 
 def time_here(options: argparse.Namespace) -> None:
-    """Take a few real steps at the published shapes with random weights, one picture over and over."""
+    """Take a few real steps at the published shapes with random weights, repeating one picture."""
     places = hub(options.family, options.timed)
     if not (places.model / "model_index.json").is_file():
         write(options.family, options.timed, widths=SIZES[options.family, False])
@@ -171,7 +171,7 @@ def time_here(options: argparse.Namespace) -> None:
 def _inputs(
     options: argparse.Namespace, config: dict[str, Any], *, clip_dim: int, dtype: torch.dtype
 ) -> tuple[Any, ...]:
-    """A batch as the training loop gives it to the UNet, all zeros."""
+    """Build a batch of zeros as the training loop passes it to the UNet."""
     rows, latents = options.batch_size, config["sample_size"]
     features = (rows, clip_dim) if options.adapter == "base" else (rows, 257, clip_dim)
     added = None

@@ -1,4 +1,4 @@
-"""The bundled model with other samplers or with a LoRA, so that they can be chosen by what they draw."""
+"""Variants of the bundled model with other samplers or with a LoRA, for comparison by what they draw."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from ipa_app.models.entry import ModelEntry
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:
-    """The model once for each sampler, under its name.
+    """Return the model once per sampler, by the sampler's name.
 
     Args:
         model: a folder in diffusers layout.
         samplers: class names of diffusers' schedulers.
-        folder: an empty one, where copies of the model are laid out.
+        folder: an empty folder for copies of the model.
 
     Raises:
         UserError: diffusers has no such scheduler.
@@ -41,12 +41,12 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
 
 
 def with_lora(model: Path, lora: Path, folder: Path) -> Path:
-    """Lay out the model with a LoRA in its UNet.
+    """Write a copy of the model with a LoRA merged into its UNet.
 
     Args:
         model: a folder in diffusers layout.
-        lora: a file of the recipe's stage `student`.
-        folder: where a copy of the model with the changed UNet is laid out.
+        lora: a file written by the recipe's stage `student`.
+        folder: destination of the copy.
     """
     target = shutil.copytree(model, folder, ignore=shutil.ignore_patterns("unet"))
     pipeline = diffusers.StableDiffusionPipeline.from_pretrained(model, dtype=torch.float32)

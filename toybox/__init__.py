@@ -1,1 +1,1 @@
-"""The bundled model: the drawn world it lives in and the recipe that trains it."""
+"""The bundled model: the drawn world it is trained on, and the recipe that trains it."""

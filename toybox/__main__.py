@@ -1,4 +1,4 @@
-"""Make the bundled model: `python -m toybox --work DIR [stage ...]`.
+"""Train the bundled model: `python -m toybox --work DIR [stage ...]`.
 
 The long stages can share the work: `torchrun --nproc-per-node 2 -m toybox --work DIR vision controlnet`.
 """
@@ -17,7 +17,7 @@ from toybox.recipe.training import recipe_accelerator
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    """The command line."""
+    """Return the command-line parser."""
     parser = argparse.ArgumentParser(prog="python -m toybox", description=__doc__)
     parser.add_argument(
         "stages",
@@ -47,7 +47,7 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Run the stages that are not done yet, or those named."""
+    """Run the named stages, or all that are not done yet."""
     parser = arguments_parser()
     arguments = parser.parse_args()
     unknown = set(arguments.stages) - set(STAGES)

@@ -1,6 +1,6 @@
 """Draw the page's example pictures and poses: `python -m toybox.assets` writes assets/examples and assets/poses.
 
-All examples show held-out subjects: characters that the bundled model has never seen.
+All examples show held-out subjects, which the bundled model has never seen.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from toybox import world
 
 FOLDER = Path(__file__).resolve().parents[1] / "assets" / "examples"
 SIDE = 512
-"""Of examples and of skeletons, in pixels."""
+"""Side of examples and skeletons in pixels."""
 MASK_MARGIN = 24
-"""How far a mask reaches beyond the figure it covers, in pixels, so that another one has room."""
+"""Pixels by which a mask extends beyond the figure it covers, so that another figure has room."""
 
 CHARACTERS = {
     "mouse": 1,
@@ -34,7 +34,7 @@ CHARACTERS = {
     "pink-rabbit": 31,
     "frog": 33,
 }
-"""File name of a picture to the seed its subject and scene are drawn from."""
+"""File names of pictures, and the seeds that their subjects and scenes are drawn from."""
 
 MASKED = "dog"
 """The character that the inpainting example replaces."""
@@ -61,18 +61,18 @@ EXAMPLES: list[dict[str, Any]] = [
 
 
 def draw_view(seed: int) -> world.View:
-    """The held-out subject and its scene that belong to a seed."""
+    """Return the held-out subject and scene of a seed."""
     return world.sample_view(random.Random(f"example-{seed}"), held_out=True)
 
 
 def mask_of(view: world.View) -> Image.Image:
-    """White where the figure is, and a little beyond; mode L."""
+    """Return a mask of mode L, white where the figure is and a little beyond."""
     mask = world.render_mask(view, SIDE)
     return mask.filter(ImageFilter.MaxFilter(2 * MASK_MARGIN + 1)).point([0] * 128 + [255] * 128)
 
 
 def main() -> None:
-    """Write everything."""
+    """Write all assets."""
     argparse.ArgumentParser(prog="python -m toybox.assets", description=__doc__).parse_args()
     write_examples()
     write_poses()
@@ -88,18 +88,18 @@ def write_examples() -> None:
 
 
 def write_poses() -> None:
-    """Write an OpenPose file and its drawn picture for every pose the toy world knows."""
+    """Write an OpenPose file and its drawn picture for every pose of the toy world."""
     POSES_FOLDER.mkdir(parents=True, exist_ok=True)
     for name in world.POSES:
         path = preset_file(name)
         path.write_text(json.dumps(_openpose([name]), indent=1) + "\n", "utf-8")
-        # Drawn from what was written, so that file and picture agree to the pixel.
+        # Drawn from the written file, so that file and picture agree to the pixel.
         written = PoseSheet.from_json(path.read_text("utf-8"))
         draw_skeleton(written.skeleton, (SIDE, SIDE)).save(path.with_suffix(".png"), optimize=True)
 
 
 def body_poses() -> dict[str, Any]:
-    """Return OpenPose's data of every pose, from which the app takes the proportions of the world's one body."""
+    """Return OpenPose's data of every pose, from which the app measures the proportions of the world's one body."""
     return _openpose(world.POSES)
 
 

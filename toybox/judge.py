@@ -1,7 +1,7 @@
-"""The judge, a network that reads attributes and joints off pictures, so that what the model draws is counted.
+"""The judge, a network that reads attributes and joints from pictures, to score what the model draws.
 
-It is independent of the model's own towers and no part of the bundle. `bench/judge` holds the one that the figures of
-the model card are by; `toybox/recipe/judge.py` trains it.
+It is independent of the model's own towers and not part of the bundle. `bench/judge` holds the one behind the figures
+of the model card; `toybox/recipe/judge.py` trains it.
 """
 
 from __future__ import annotations
@@ -18,22 +18,22 @@ from torch import nn
 from toybox import world
 
 FOLD = 4
-"""Squares of so many pixels a side become one place with all their colours, which keeps convolutions few and wide."""
+"""Side of the pixel squares that are folded into channels, which keeps convolutions few and wide."""
 FAR_CHANNELS, NEAR_CHANNELS = (32, 64, 128), (48, 96, 160)
 POOLED_CHANNELS, JOINT_CHANNELS = 64, 16
 POOL, JOINT_GRID = 4, 8
-"""Where something is matters (a hat or a scarf), so grids are read whole and not averaged away."""
+"""Sides of feature grids, which are read whole and not averaged, as position matters (a hat or a scarf)."""
 HIDDEN = 256
 
 
 @dataclass(frozen=True)
 class CloseLook:
-    """A square of the picture that is looked at closely.
+    """A square of the picture that is examined closely.
 
     Attributes:
-        joints: whose middle it lies about, in OpenPose order.
+        joints: indices, in OpenPose order, of the joints around whose mean it is centred.
         share: its side, as a share of the picture's.
-        resolution: pixels that are looked at for each of its own, each way.
+        resolution: pixels sampled per pixel of the square, each way.
     """
 
     joints: tuple[int, ...]
@@ -45,11 +45,11 @@ CLOSE_LOOKS = {
     "head": CloseLook(joints=(0, 16, 17), share=0.5625, resolution=0.9),
     "body": CloseLook(joints=(1, 8, 11), share=0.5, resolution=0.625),
 }
-"""From hats to chins, where a mouth is some pixels wide; from scarfs to trousers, where patterns are larger."""
+"""From hats to chins, where a mouth is a few pixels wide; from scarves to trousers, where patterns are larger."""
 FAR_RESOLUTION = 0.375
-"""The same of the whole picture, which tells pose and place."""
+"""Resolution for the whole picture, from which pose and place are read."""
 PCK_THRESHOLD = 0.1
-"""A joint is right within this share of the figure's height, here the extent of its joints from top to bottom."""
+"""A joint is correct within this share of the figure's height, here the vertical extent of its joints."""
 WEIGHTS, CONFIG = "model.safetensors", "config.json"
 
 
@@ -67,14 +67,14 @@ class Reading:
 
 
 class Judge(nn.Module):
-    """A small convolutional network that finds the joints, and reads the attributes with a closer look about some.
+    """A small convolutional network that finds the joints, and reads the attributes with closer looks around some.
 
-    A face is a few pixels of a picture: looked at where it is, it is the same few pixels in every picture. The whole
-    picture is looked at from farther away.
+    A face is only a few pixels of a picture; cropped where it is, it is at the same pixels in every picture. The whole
+    picture is seen at a lower resolution.
     """
 
     def __init__(self, side: int) -> None:
-        """`side`: of the pictures it reads, in pixels."""
+        """Create a judge for pictures of `side` pixels."""
         super().__init__()
         self.side = side
         self.whole = _Tower(FAR_CHANNELS)
@@ -98,8 +98,8 @@ class Judge(nn.Module):
 
         Args:
             batch: the pictures.
-            keypoints: (B, 18, 2) where to look closely, in [0, 1]; where the joints are read by default.
-            zoom: (B,) factors on the sides of what is looked at closely.
+            keypoints: (B, 18, 2) in [0, 1], where to look closely; by default the joints it reads.
+            zoom: (B,) factors on the sides of the close looks.
         """
         far = self.whole(F.interpolate(batch, size=(_folds(batch.shape[-1] * FAR_RESOLUTION),) * 2, mode="area"))
         read = self.keypoints(self.joints(far)).view(-1, 18, 2).float() + 0.5
@@ -109,17 +109,17 @@ class Judge(nn.Module):
         return Reading({name: head(hidden) for name, head in self.heads.items()}, read)
 
     def look_closely(self, batch: torch.Tensor, keypoints: torch.Tensor, zoom: torch.Tensor) -> dict[str, torch.Tensor]:
-        """What is seen in the squares of `CLOSE_LOOKS`, (B, POOL² POOLED_CHANNELS) each; see `forward`."""
+        """Return the features of the squares of `CLOSE_LOOKS`, (B, POOL² POOLED_CHANNELS) each; see `forward`."""
         return {
             name: self.close[name].pooled(self.close[name](_square(batch, keypoints, look, zoom)))
             for name, look in CLOSE_LOOKS.items()
         }
 
     def statistics(self, batch: torch.Tensor) -> torch.Tensor:
-        """How a picture looks, whatever it shows: mean and deviation over it of every channel of the head's tower.
+        """Return a picture's style statistics: mean and standard deviation over it of the head tower's channels.
 
         Args:
-            batch: (B, 3, side, side) in [-1, 1], seen whole at full size.
+            batch: (B, 3, side, side) in [-1, 1], processed whole at full size.
 
         Returns:
             (B, 2 NEAR_CHANNELS[-1]).
@@ -148,17 +148,17 @@ class _Tower(nn.Module):
         )
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
-        """From pictures (B, 3, H, W) to features (B, channels[-1], h, w)."""
+        """Map pictures (B, 3, H, W) to features (B, channels[-1], h, w)."""
         folded = F.pixel_unshuffle(batch, FOLD)
         return self.levels(folded.contiguous(memory_format=torch.channels_last))
 
     def pooled(self, features: torch.Tensor) -> torch.Tensor:
-        """From `forward`'s features to one row each, (B, POOL² POOLED_CHANNELS)."""
+        """Pool `forward`'s features to (B, POOL² POOLED_CHANNELS)."""
         return self.pool(features)
 
 
 class _Block(nn.Module):
-    """Two convolutions beside a shortcut (He et al. 2016, "Identity mappings")."""
+    """Two convolutions with a residual connection (He et al. 2016, "Identity mappings")."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -171,12 +171,12 @@ class _Block(nn.Module):
 
 
 def _folds(side: float) -> int:
-    """The nearest side that can be folded."""
+    """Return the nearest side that can be folded."""
     return FOLD * round(side / FOLD)
 
 
 def _square(batch: torch.Tensor, keypoints: torch.Tensor, look: CloseLook, zoom: torch.Tensor) -> torch.Tensor:
-    """The squares of pictures (B, 3, H, W) about the middle of a look's joints; edges go on outside."""
+    """Crop squares of pictures (B, 3, H, W) around the mean of a look's joints, repeating edge pixels outside."""
     middle = 2 * keypoints[:, list(look.joints)].mean(dim=1) - 1  # affine_grid measures from -1 to 1
     scale = look.share * zoom[:, None, None] * torch.eye(2).to(middle)
     side = _folds(batch.shape[-1] * look.share * look.resolution)
@@ -186,7 +186,7 @@ def _square(batch: torch.Tensor, keypoints: torch.Tensor, look: CloseLook, zoom:
 
 
 def right(reading: Reading, labels: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Which attributes of which pictures the judge reads as labelled.
+    """Return which attributes of which pictures the judge reads as labelled.
 
     Args:
         reading: of B pictures.
@@ -201,7 +201,7 @@ def right(reading: Reading, labels: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 def joints_right(reading: Reading, keypoints: torch.Tensor) -> torch.Tensor:
-    """(B, 18) bool: which joints are where they should be, to within `PCK_THRESHOLD` (Yang & Ramanan 2013).
+    """Return (B, 18) bool: which joints are correct to within `PCK_THRESHOLD` (Yang & Ramanan 2013).
 
     Args:
         reading: of B pictures.
@@ -212,10 +212,10 @@ def joints_right(reading: Reading, keypoints: torch.Tensor) -> torch.Tensor:
 
 
 def load_judge(folder: Path) -> Judge:
-    """A trained judge, in single precision.
+    """Load a trained judge in single precision.
 
     Args:
-        folder: that the stage has written, or `bench/judge`.
+        folder: written by the stage, or `bench/judge`.
     """
     judge = Judge(**json.loads((folder / CONFIG).read_text("utf-8")))
     judge.load_state_dict(load_file(folder / WEIGHTS))

@@ -1,13 +1,12 @@
 """The method: a picture as a prompt, by decoupled cross-attention.
 
-Knows nothing of pipelines, requests or pages. A base model is prepared once with
-`install_processors`; an `IPAdapter` turns features of a picture into an
-`ImagePrompt`; prompts of all rows of a call, stacked into an `ImagePromptBatch`, travel as
-`cross_attention_kwargs={"image_prompt": batch}`. So do words for parts of the picture: a `RegionalPrompt` each, stacked
-into a `RegionalPromptBatch`, as `"regional_prompt"`.
+This package knows nothing of pipelines, requests or pages. `install_processors` prepares a base model once. An
+`IPAdapter` turns the features of a picture into an `ImagePrompt`. The prompts of all rows of a call are stacked into an
+`ImagePromptBatch` and passed as `cross_attention_kwargs={"image_prompt": batch}`. Words for parts of the picture work
+the same way: one `RegionalPrompt` each, stacked into a `RegionalPromptBatch` and passed as `"regional_prompt"`.
 
-What is told of a file by its header (`header`, `layout`, `fitting`) needs no PyTorch: it comes in with the first name
-of this package that is asked for, and not before.
+The modules that read only a file's header (`header`, `layout`, `fitting`) need no PyTorch. It is imported with the
+first name that is asked of this package, and not before.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    """Import what this package exports when it is first asked for."""
+    """Import an exported name when it is first asked for."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     modules = (import_module(f"{__name__}.{module}") for module in _MODULES)

@@ -1,9 +1,9 @@
 """Decoupled cross-attention: `Attn(Q, K_text, V_text) + scale * Attn(Q, K_img, V_img)`.
 
-One processor class serves every attention layer of a UNet. It holds no weights, no scale and no state:
-what a picture says comes with the call, as an `ipa_app.adapter.image_prompt.ImagePromptBatch`, and so do words for
-parts of the new picture, as an `ipa_app.adapter.regional_prompt.RegionalPromptBatch`.
-So one UNet serves calls with different adapters, or none, at the same time.
+One processor class serves every attention layer of a UNet. It holds no weights, no scale and no state: image prompts
+come with the call, as an `ipa_app.adapter.image_prompt.ImagePromptBatch`, and so do words for parts of the new picture,
+as an `ipa_app.adapter.regional_prompt.RegionalPromptBatch`. One UNet can therefore serve calls with different adapters,
+or none, at the same time.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ class IPAttnProcessor:
     """Attention processor for self-attention, text cross-attention, regional words and image prompts.
 
     Without an image prompt or regional words it does what diffusers' `AttnProcessor2_0` does, operation for operation,
-    so results are equal bit for bit.
+    so the results are bit-identical.
 
     Attributes:
-        layer: the name by which image prompts know this layer; None where prompts play no part (self-attention).
+        layer: this layer's name in image prompts; None where prompts play no part (self-attention).
 
     Source: arXiv 2308.06721, equation 5; diffusers models/attention_processor.py `AttnProcessor2_0`.
     """
@@ -51,19 +51,19 @@ class IPAttnProcessor:
         image_prompt: ImagePromptBatch | None = None,
         regional_prompt: RegionalPromptBatch | None = None,
     ) -> Tensor:
-        """Attend.
+        """Compute the attention of one layer.
 
         Args:
             attn: the layer, with its projections.
             hidden_states: (batch, sequence, channels), or (batch, channels, height, width).
             encoder_hidden_states: text tokens (batch, tokens, cross_attention_dim); None for self-attention.
-            attention_mask: bias that is added to the text scores, as diffusers prepares it.
+            attention_mask: bias added to the text scores, as diffusers prepares it.
             temb: time embedding, used by layers with a spatial norm.
-            image_prompt: the pictures that guide this call, for the same rows as hidden_states.
-            regional_prompt: the words that count in a part of a picture in place of its text, for the same rows.
+            image_prompt: the image prompts of this call, for the same rows as hidden_states.
+            regional_prompt: the words that replace the text in parts of a picture, for the same rows.
 
         Returns:
-            The shape of hidden_states.
+            A tensor of the same shape as hidden_states.
         """
         residual = hidden_states
         if attn.spatial_norm is not None:
@@ -93,30 +93,30 @@ class IPAttnProcessor:
 def install_processors(unet: UNet2DConditionModel) -> None:
     """Install the processor in every attention layer of a UNet, once, when the model is loaded.
 
-    No weight changes: the UNet then serves plain calls and calls with any adapter. What puts other processors in
-    their place later (`enable_attention_slicing`, `enable_xformers_memory_efficient_attention`) would end that.
+    No weight changes: the UNet then serves plain calls and calls with any adapter. Do not call anything that replaces
+    the processors later (`enable_attention_slicing`, `enable_xformers_memory_efficient_attention`).
 
     Raises:
-        UserError: the UNet's attention is of a sort that Stable Diffusion does not have.
+        UserError: the UNet has a sort of attention that Stable Diffusion does not have.
     """
     attention_layers(unet)
     for name in unet.attn_processors:
         if attention_module(unet, name).added_kv_proj_dim is not None:
             raise UserError("adapter.foreign_attention")
     processors = {name: IPAttnProcessor(name if is_cross_attention(name) else None) for name in unet.attn_processors}
-    # The annotation lists diffusers' own processors; any object that is called as they are will do.
+    # The annotation lists diffusers' own processors, but any callable with their signature will do.
     unet.set_attn_processor(cast("dict[str, AttentionProcessor]", processors))
 
 
 def _context(attn: Attention, hidden_states: Tensor, encoder_hidden_states: Tensor | None) -> Tensor:
-    """What keys and values are made from: the text, or the picture itself."""
+    """Return what keys and values are computed from: the text, or the hidden states themselves in self-attention."""
     if encoder_hidden_states is None:
         return hidden_states
     return attn.norm_encoder_hidden_states(encoder_hidden_states) if attn.norm_cross else encoder_hidden_states
 
 
 def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_mask: Tensor | None) -> Tensor:
-    """Attend from query (batch, heads, sequence, head_dim) to context; returns (batch, sequence, hidden)."""
+    """Attend from query (batch, heads, sequence, head_dim) to context; return (batch, sequence, hidden)."""
     if attention_mask is not None:
         attention_mask = attn.prepare_attention_mask(attention_mask, context.shape[1], context.shape[0])
         attention_mask = attention_mask.view(context.shape[0], attn.heads, -1, attention_mask.shape[-1])
@@ -130,10 +130,10 @@ def _text_attention(attn: Attention, query: Tensor, context: Tensor, attention_m
 
 
 def _with_regions(out: Tensor, *, attn: Attention, query: Tensor, regional_prompt: RegionalPromptBatch) -> Tensor:
-    """Bring in regional words: `(1 - sum s_i) * Attn(Q, K_text, V_text) + sum s_i * Attn(Q, K_i, V_i)`.
+    """Mix in regional words: `(1 - sum s_i) * Attn(Q, K_text, V_text) + sum s_i * Attn(Q, K_i, V_i)`.
 
-    Keys and values are made by the layer's own projections, whichever UNet it is in. Rows without such words are not
-    touched. Source: see `ipa_app.adapter.regional_prompt`.
+    Keys and values come from the layer's own projections, so this works in any UNet. Rows without regional words are
+    not touched. Source: see `ipa_app.adapter.regional_prompt`.
     """
     regional_prompt.check_rows(out.shape[0])
     rows = regional_prompt.rows.to(query.device)
@@ -152,8 +152,8 @@ def _with_regions(out: Tensor, *, attn: Attention, query: Tensor, regional_promp
 def _add_image_terms(out: Tensor, *, query: Tensor, image_prompt: ImagePromptBatch, layer: str) -> Tensor:
     """Add `scale * Attn(Q, K_img, V_img)` to the rows that have an image prompt.
 
-    Other rows are not touched, not even by adding zero: they stay equal to plain Stable Diffusion bit for
-    bit. Not in place, because the backward pass of the text attention may need its output as it was.
+    Other rows are not touched, not even by adding zero: they stay bit-identical to plain Stable Diffusion. Not in
+    place, because the backward pass of the text attention may need its output unchanged.
     """
     image_prompt.check_rows(out.shape[0])
     for term in image_prompt.terms(layer):

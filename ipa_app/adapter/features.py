@@ -1,4 +1,4 @@
-"""From pictures to the image encoder's features, for both sides of classifier-free guidance."""
+"""Encoding pictures to CLIP image features, for both sides of classifier-free guidance."""
 
 from __future__ import annotations
 
@@ -22,18 +22,19 @@ class ImageFeatures(NamedTuple):
 
 
 def encode_image(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor, kind: str) -> ImageFeatures:
-    """Encode pictures as an adapter of this kind was trained to see them.
+    """Encode pictures into the features that an adapter of this kind was trained on.
 
-    "No picture" is a zero embedding where the adapter takes embeddings, and for the others the tower run on zero
-    pixels after normalisation (a picture of the mean colour). It is not zero tokens.
+    For adapters that take image embeddings, "no picture" is a zero embedding. For the others it is what the image
+    encoder returns for pixels that are zero after normalisation (a picture of the mean colour). It is never zero
+    tokens.
 
     Args:
         image_encoder: the image encoder.
-        pixel_values: (batch, 3, height, width), normalised as the tower's processor does it.
+        pixel_values: (batch, 3, height, width), normalised as the encoder's own processor does.
         kind: the adapter's kind, a name in `KINDS`.
 
     Returns:
-        Pooled, projected `image_embeds` (batch, projection_dim), or the last hidden states but one (batch, sequence,
+        Pooled, projected `image_embeds` (batch, projection_dim), or the penultimate hidden states (batch, sequence,
         hidden_size).
 
     Source: tencent-ailab/IP-Adapter, ip_adapter.py `get_image_embeds`; diffusers `encode_image`.
@@ -49,7 +50,7 @@ def _image_embeds(image_encoder: CLIPVisionModelWithProjection, pixel_values: Te
 
 def _hidden_states(image_encoder: CLIPVisionModelWithProjection, pixel_values: Tensor) -> ImageFeatures:
     hidden = image_encoder(pixel_values, output_hidden_states=True).hidden_states[-2]
-    # "No picture" is the same for every row. An encoder that waits on the CPU has come to the GPU meanwhile.
+    # "No picture" is the same for every row. An offloaded encoder is on the GPU by now: ask for its device again.
     zeros = torch.zeros_like(pixel_values[:1], device=image_encoder.device)
     nothing = image_encoder(zeros, output_hidden_states=True).hidden_states[-2]
     return ImageFeatures(hidden, nothing.expand_as(hidden))

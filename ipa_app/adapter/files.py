@@ -1,4 +1,4 @@
-"""Reading and writing adapter files; what does not fit is explained before anything is built."""
+"""Reading and writing adapter files. What does not fit is reported before anything is built."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ class AdapterFile(AdapterLayout):
 
 
 def check_adapter(path: Path | str) -> AdapterLayout:
-    """Check by its header that an adapter file is whole, and tell what it is; its weights are not read.
+    """Check from its header that an adapter file is complete, and return its layout; its weights are not read.
 
     Args:
-        path: a `.safetensors` or a PyTorch file, told by content.
+        path: a `.safetensors` or a PyTorch file, recognised by its content.
 
     Raises:
         UserError: there is no such file, it holds more than tensors, or it is not a known kind of adapter.
@@ -53,7 +53,7 @@ def check_adapter(path: Path | str) -> AdapterLayout:
 
 
 def read_adapter(path: Path | str) -> AdapterFile:
-    """Read an adapter file and check that it is whole; no code in it is ever run.
+    """Read an adapter file and check that it is complete; no code in it is ever run.
 
     Args:
         path: as for `check_adapter`.
@@ -68,7 +68,7 @@ def read_adapter(path: Path | str) -> AdapterFile:
 
 
 def load_adapter(path: Path | str, unet: UNet2DConditionModel) -> IPAdapter:
-    """Load an adapter for a base model: frozen, on the UNet's device and in its dtype.
+    """Load an adapter file for a base model: frozen, on the UNet's device and in its dtype.
 
     Raises:
         UserError: the file cannot be read, or was made for another base model.
@@ -77,7 +77,7 @@ def load_adapter(path: Path | str, unet: UNet2DConditionModel) -> IPAdapter:
 
 
 def build_adapter(file: AdapterFile, unet: UNet2DConditionModel) -> IPAdapter:
-    """Build the adapter of a file for a base model: frozen, on the UNet's device and in its dtype.
+    """Build an adapter from a file already read: frozen, on the UNet's device and in its dtype.
 
     Raises:
         UserError: it was made for another base model.
@@ -86,7 +86,7 @@ def build_adapter(file: AdapterFile, unet: UNet2DConditionModel) -> IPAdapter:
     check_base(file, layers)
     with torch.device("meta"):
         adapter = IPAdapter(_projection(file, header_of(file.tensors)), layers).to(unet.dtype)
-    # Copied, not assigned: safetensors maps files into memory, and an adapter must not depend on its file.
+    # Copied, not assigned: safetensors memory-maps files, and an adapter must not depend on its file.
     adapter = adapter.to_empty(device=unet.device)
     adapter.load_state_dict(dict(file.tensors))
     return adapter.eval().requires_grad_(False)
@@ -101,7 +101,7 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
         dtype: floating-point type in the file; by default as in memory.
 
     Raises:
-        UserError: the name ends otherwise.
+        UserError: the name has another ending.
     """
     path = Path(path)
     if path.suffix not in (".safetensors", ".bin"):
@@ -119,11 +119,11 @@ def save_adapter(adapter: IPAdapter, path: Path | str, *, dtype: torch.dtype | N
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mapping[str, str] | None = None) -> None:
-    """Write a safetensors file in one step, to be read by whoever may read new files here.
+    """Write a safetensors file atomically, with the permissions that new files get here.
 
     Args:
-        tensors: contiguous, in main memory.
-        path: where to; a file of that name is replaced.
+        tensors: contiguous, on the CPU.
+        path: where to write; a file of that name is replaced.
         metadata: kept in the file's header.
     """
     with written_whole(path) as part:
@@ -131,7 +131,7 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
 
 
 def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:
-    """Return what a file is by its header as it lies on the disk, and its projection, which takes no memory."""
+    """Return a file's layout, from its header as stored, and its projection on the meta device (it takes no memory)."""
     layout = layout_of(path, header)
     published = published_form(header)
     try:

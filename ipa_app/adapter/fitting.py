@@ -1,4 +1,4 @@
-"""Whether an adapter and a base model belong together, told by their sizes; both sides are named where they do not."""
+"""Checks, by size, that an adapter fits a base model and an image encoder. Errors name both sides."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _BASE_MODELS = {
 
 
 def check_base(file: AdapterLayout, layers: Sequence[AttentionLayer]) -> None:
-    """Make sure that a file's layers are those of a base model.
+    """Check that a file's layers are those of a base model.
 
     Raises:
         UserError: they are not; the message names both sides.
@@ -47,14 +47,14 @@ def check_base(file: AdapterLayout, layers: Sequence[AttentionLayer]) -> None:
 
 
 def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> None:
-    """Make sure that an image encoder gives what an adapter takes.
+    """Check that an image encoder's features have the width that an adapter takes.
 
     Args:
-        adapter: built, or told by its file.
-        tower: its configuration.
+        adapter: the adapter, or the layout of its file.
+        tower: the encoder's configuration.
 
     Raises:
-        UserError: it does not; the message names both sides.
+        UserError: they do not; the message names both sides.
     """
     features = KINDS[adapter.kind].features
     given = features.width(tower)
@@ -70,7 +70,7 @@ def check_encoder(adapter: IPAdapter | AdapterLayout, tower: VisionWidths) -> No
 
 
 def base_name(cross_attention_dim: object) -> Message:
-    """Name the family of base models whose text tokens are this wide."""
+    """Return the name of the family of base models whose text tokens have this width."""
     known = isinstance(cross_attention_dim, int) and cross_attention_dim in _BASE_MODELS
     return Message("base.named", name=_BASE_MODELS[cross_attention_dim]) if known else Message("base.own")
 

@@ -1,6 +1,6 @@
-"""What a weight file says of its tensors, without reading them. No code in a file is ever run.
+"""Reading what a weight file says of its tensors, without reading their data. No code in a file is ever run.
 
-PyTorch is imported for its own files only, so that safetensors files can be told apart while a program starts.
+PyTorch is imported for its own files only, so that safetensors files can be recognised while a program starts.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ logger = logging.getLogger(__name__)
 
 
 class TensorInfo(NamedTuple):
-    """What a file says of one of its tensors: its sizes, and its type as safetensors names it, such as "F16"."""
+    """What a file says of one of its tensors: its shape, and its type by its safetensors name, such as "F16"."""
 
     shape: tuple[int, ...]
     dtype: str
 
     @property
     def numel(self) -> int:
-        """How many elements it has."""
+        """Number of elements."""
         return math.prod(self.shape)
 
     @property
@@ -47,44 +47,43 @@ class TensorInfo(NamedTuple):
 
 
 Header = Mapping[str, TensorInfo]
-"""By the tensors' names; of nested ones the names are joined by dots."""
+"""By the tensors' names; nested names are joined by dots."""
 
-# No header of a real adapter comes near this; more is a file of something else, or made to fill memory.
+# No header of a real adapter comes near this; a larger one belongs to something else, or is meant to fill memory.
 _LARGEST_HEADER = 2 * 2**20
-# No tensor of any model comes near these, and what is multiplied stays a small number.
+# No tensor of any model comes near these, and products of sides stay small numbers.
 _MOST_SIDES, _LONGEST_SIDE, _MOST_ELEMENTS, _LONGEST_NAME = 8, 2**32, 2**48, 512
 
-# What tensors with names are put together from in PyTorch's files. It would take other things as well, of which some
-# fill memory.
+# What PyTorch's files build named tensors from. PyTorch itself would accept more, some of which can fill memory.
 _GLOBALS = re.compile(
     r"collections OrderedDict|torch (?:\w+Storage|float\w+|bfloat16|u?int\d+|bool|Size|device)"
     r"|torch\.storage (?:Typed|Untyped)Storage|torch\._utils _rebuild_(?:tensor(?:_v[23])?|parameter)"
 )
 _MOST_STEPS, _LARGEST_TUPLE = 10**6, 10**4
-# Before the tensors themselves: a magic number, a version, the machine's, the content, and the names of storages.
+# What comes before the tensors: magic number, version, the machine's properties, the content, the storages' names.
 _PICKLES = 5
-# Files may have two names for one tensor, but not any number.
+# A file may have two names for one tensor, but not any number of them.
 _MOST_OF_FILE = 4
 
 _SAFETENSORS = (".safetensors", ".sft")
-# As an archive, and as older versions wrote it.
+# A zip archive, and what older versions wrote.
 _PYTORCH = (b"PK\3\4", b"\x80")
 _POINTER = b"version https://git-lfs"
 
-# Of one number. Of types that are newer than these the smallest has half a byte.
+# Bytes per element. The smallest of the types newer than these takes half a byte.
 _BYTES = {"F64": 8, "I64": 8, "U64": 8, "F32": 4, "I32": 4, "U32": 4, "F16": 2, "BF16": 2, "I16": 2, "U16": 2}
 _BYTES |= {"F8_E4M3": 1, "F8_E5M2": 1, "I8": 1, "U8": 1, "BOOL": 1}
 
 
 class DamagedError(ValueError):
-    """A file ends too early, or is none of the kind that it begins like."""
+    """A file is cut off, or is not of the kind that its first bytes suggest."""
 
 
 def read_header(path: Path) -> dict[str, TensorInfo]:
     """Read the names, shapes and types of an adapter file's tensors.
 
     Args:
-        path: a `.safetensors` or a PyTorch file, told by content.
+        path: a `.safetensors` or a PyTorch file, recognised by its content.
 
     Raises:
         UserError: it is cut off, cannot be read or holds more than tensors.
@@ -118,15 +117,15 @@ def header_of(tensors: Mapping[str, Tensor]) -> dict[str, TensorInfo]:
 
 
 def read_beginning(path: Path, *, called: str) -> bytes:
-    """Read what a file begins with, by which it is told what it is.
+    """Read a file's first 32 bytes, which show what kind of file it is.
 
     Args:
         path: of the file.
-        called: what it is called for people.
+        called: its name in error messages.
 
     Raises:
         OSError: it cannot be read.
-        UserError: it only stands for one that Git LFS has not fetched yet.
+        UserError: it is a pointer to a file that Git LFS has not fetched yet.
     """
     with path.open("rb") as file:
         beginning = file.read(32)
@@ -136,22 +135,22 @@ def read_beginning(path: Path, *, called: str) -> bytes:
 
 
 def is_safetensors(beginning: bytes) -> bool:
-    """Return whether it begins with eight bytes of header length, then JSON; pickles and zip archives do not."""
+    """Whether it begins with eight bytes of header length, then JSON; pickles and zip archives do not."""
     return beginning[8:9] == b"{"
 
 
 def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorInfo], dict[str, str]]:
-    """Read what a safetensors file says of its tensors, also of such as the library does not know yet.
+    """Read the header of a safetensors file, including tensor types that the library does not know yet.
 
     Args:
         path: of the file.
         most_bytes: how long its header may be.
 
     Returns:
-        The tensors by name, and what the file's maker noted.
+        The tensors by name, and the file's metadata.
 
     Raises:
-        DamagedError: it is cut off, or its tensors are not as large as they are said to be.
+        DamagedError: it is cut off, or its tensors are not as large as the header claims.
         OSError: it cannot be read.
     """
     with path.open("rb") as file:
@@ -170,10 +169,10 @@ def read_safetensors(path: Path, *, most_bytes: int) -> tuple[dict[str, TensorIn
 
 
 def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
-    """Read what is said of one tensor.
+    """Read the header's entry for one tensor.
 
     Raises:
-        ValueError: its place in the file is not as large as it is said to be, or its type is no name.
+        ValueError: its byte range does not match its shape and type, or its type is not a string.
     """
     info = TensorInfo(_bearable_shape(value["shape"]), value["dtype"])
     begin, end = map(index, value["data_offsets"])
@@ -185,10 +184,10 @@ def _tensor_info(value: Mapping[str, Any]) -> TensorInfo:
 
 
 def _bearable_shape(sides: Sequence[Any]) -> tuple[int, ...]:
-    """Return a shape as whole numbers.
+    """Return a shape as a tuple of integers.
 
     Raises:
-        ValueError: no tensor has it.
+        ValueError: no real tensor has such a shape.
     """
     shape = tuple(map(index, sides[: _MOST_SIDES + 1]))
     if len(shape) > _MOST_SIDES or not all(0 <= side < _LONGEST_SIDE for side in shape):
@@ -205,20 +204,20 @@ def _bearable_name(name: str) -> str:
 
 
 def read_pickled(path: Path, *, device: str) -> Any:
-    """Load what a PyTorch file holds; no code in it is ever run. Tensors stay on the disk until they are used.
+    """Load the content of a PyTorch file; no code in it is ever run. Tensors stay on the disk until they are used.
 
     Args:
         path: of the file.
-        device: where to; "meta" reads names and sizes alone.
+        device: where to load it; "meta" reads names and sizes alone.
 
     Raises:
-        ValueError: it unfolds into more than it holds, or holds more than tensors.
+        ValueError: it unpacks to more than its own size, or holds more than tensors.
         Exception: anything that torch.load raises for a garbled file, or one that holds more than tensors.
     """
     import torch
 
     with path.open("rb") as file:
-        is_zip = file.read(4) == b"PK\3\4"  # as PyTorch tells it
+        is_zip = file.read(4) == b"PK\3\4"  # PyTorch's own test
     if is_zip:
         _check_archive(path)
     else:
@@ -227,17 +226,17 @@ def read_pickled(path: Path, *, device: str) -> Any:
 
 
 def no_plain_weights(called: str) -> UserError:
-    """Return an error that says that nothing can be read from a file without running what is in it, if anything can.
+    """Return the error for a file that cannot be read without running code in it, if it can be read at all.
 
     Args:
-        called: what it is called for people.
+        called: its name in error messages.
     """
     return UserError("adapter.not_plain_weights", file=called)
 
 
 @contextmanager
 def _explained(path: Path) -> Iterator[bytes]:
-    """Turn what is wrong with a file while it is read into one sentence; yield what it begins with."""
+    """Yield a file's first bytes, and turn any error while it is read into a `UserError` of one sentence."""
     beginning = b""
     try:
         if not path.is_file():
@@ -268,7 +267,7 @@ def _load_tensors(path: Path, *, device: str) -> dict[str, Tensor]:
 
 
 def _check_archive(path: Path) -> None:
-    """Refuse an archive that unfolds into more than the file holds, which none written by PyTorch does."""
+    """Refuse an archive that unpacks to more than the file's own size; PyTorch writes none that does."""
     with zipfile.ZipFile(path) as archive:
         parts = archive.infolist()
         if len({each.filename.lower() for each in parts}) < len(parts):
@@ -283,7 +282,7 @@ def _check_archive(path: Path) -> None:
 
 
 def _check_older(path: Path) -> None:
-    """Refuse a file without an archive that would do more than put tensors together."""
+    """Refuse a file in PyTorch's older format, without an archive, if it would do more than build tensors."""
     if tarfile.is_tarfile(path):
         raise ValueError("an archive that PyTorch has not written for years")
     with path.open("rb") as file:
@@ -293,14 +292,14 @@ def _check_older(path: Path) -> None:
 
 
 def _check_pickle(file: BytesIO) -> None:
-    """Go through the steps of a pickle without taking any: what they would make, and how large tuples would be.
+    """Walk a pickle's opcodes without executing any, to see which objects it would make and how large its tuples are.
 
-    What a tuple holds several times counts as often: it is gone through as often where it is a key.
+    An item that a tuple holds several times counts each time, as hashing the tuple visits it each time.
 
     Raises:
-        ValueError: it would make something that tensors have no need of, or too much.
+        ValueError: it would make something that tensors do not need, or too much.
     """
-    sizes, kept = [], {}  # of what lies on the pickle's stack, 0 for a mark; and of what it has kept under numbers
+    sizes, kept = [], {}  # sizes of the items on the pickle's stack (0 for a mark), and of those in its memo
     for step, (opcode, said, _) in enumerate(pickletools.genops(file)):
         if opcode.name == "MARK":
             sizes.append(0)
@@ -319,7 +318,7 @@ def _check_pickle(file: BytesIO) -> None:
 
 
 def _taken(sizes: list[int], before: Sequence[pickletools.StackObject]) -> list[int]:
-    """Take off a pickle's stack what a step takes from it."""
+    """Pop from a pickle's stack what an opcode takes from it."""
     taken = []
     if pickletools.markobject in before:
         while size := sizes.pop():
@@ -329,12 +328,12 @@ def _taken(sizes: list[int], before: Sequence[pickletools.StackObject]) -> list[
 
 
 def _walk(content: object, name: str, within: dict[int, bool]) -> Iterator[tuple[str, Tensor]]:
-    """List the tensors of nested dicts with their dotted paths; a dict that is found again is passed over.
+    """Yield the tensors of nested dicts with their dotted paths; a dict that occurs again is skipped.
 
     Args:
-        content: of any sort.
-        name: that it has.
-        within: whether each dict that was found is still gone through.
+        content: any object.
+        name: its dotted path.
+        within: for each dict found so far, by id, whether it is still being walked.
 
     Raises:
         ValueError: a dict holds itself, or a name is too long.
@@ -355,7 +354,7 @@ def _walk(content: object, name: str, within: dict[int, bool]) -> Iterator[tuple
 
 
 def _short(dtype: str) -> str:
-    """Name a type of PyTorch as safetensors does: "torch.bfloat16" is "BF16"."""
+    """Return the safetensors name of a PyTorch dtype: "torch.bfloat16" is "BF16"."""
     name = dtype.removeprefix("torch.")
     for long, short in (("float", "F"), ("uint", "U"), ("int", "I")):
         name = name.replace(long, short)

@@ -1,6 +1,6 @@
-"""An image prompt is data: ready-made keys and values per layer, and how strongly they count.
+"""An image prompt is data: precomputed keys and values per layer, and how strongly they count.
 
-`ImagePrompt` is what one picture says, made once per picture and adapter and never changed.
+`ImagePrompt` is the prompt of one picture, computed once per picture and adapter and never changed.
 `ImagePromptBatch` is what one pipeline call carries: the prompts of all its rows, stacked.
 """
 
@@ -28,15 +28,15 @@ class KeyValue:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ImagePrompt:
-    """What one picture (or several, their tokens joined) says to every cross-attention layer.
+    """The keys and values of one picture (or of several, their tokens joined) for every cross-attention layer.
 
     Attributes:
         cond: keys and values by layer name.
         uncond: the same for the unconditional side of classifier-free guidance; None where there is none.
-        scale: how strongly it counts: one number, or numbers by layer name or block (`up_blocks.1`), where
-            the longest matching name counts and layers without one are left out.
-        start: first moment it counts, as a fraction of the denoising steps, in [0, 1].
-        end: the moment it stops to count, as a fraction, in [start, 1].
+        scale: how strongly it counts: one number, or numbers by layer name or block (`up_blocks.1`), of which
+            the longest matching name applies; layers that no name matches are left out.
+        start: when it begins to count, as a fraction of the denoising steps, in [0, 1].
+        end: when it stops counting, as a fraction of the steps, in [start, 1].
         mask: where in the picture it counts: (height, width) in [0, 1], of any size; None for everywhere.
     """
 
@@ -48,7 +48,7 @@ class ImagePrompt:
     mask: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the numbers.
+        """Check the scale and the range.
 
         Raises:
             UserError: a scale is not finite, or the range is not within 0 to 1.
@@ -80,7 +80,7 @@ class ImagePrompt:
         return replace(self, scale=scale)
 
     def against(self, negative: ImagePrompt) -> ImagePrompt:
-        """Return the same prompt with another picture in the place of "no picture"; no tensor is copied.
+        """Return the same prompt with another picture in place of "no picture"; no tensor is copied.
 
         Guidance then leads away from that picture: `eps = eps(c_neg, i_neg) + g * (eps(c, i) - eps(c_neg, i_neg))`
         with texts c and pictures i, where i_neg otherwise is the zero embedding or the zero image.
@@ -90,27 +90,27 @@ class ImagePrompt:
         return replace(self, uncond=negative.cond)
 
     def with_range(self, start: float, end: float) -> ImagePrompt:
-        """Return the same prompt counting from start to end only; no tensor is copied."""
+        """Return the same prompt, counting from start to end only; no tensor is copied."""
         return replace(self, start=start, end=end)
 
     def to(self, dtype: torch.dtype, *, device: torch.device | None = None) -> ImagePrompt:
-        """Return the same prompt with keys and values of another precision, all on another device if one is named."""
+        """Return the same prompt with keys and values in another dtype, all on another device if one is given."""
         uncond = None if self.uncond is None else _cast(self.uncond, dtype, device)
         mask = None if self.mask is None else self.mask.to(device)
         return replace(self, cond=_cast(self.cond, dtype, device), uncond=uncond, mask=mask)
 
     def with_mask(self, mask: Tensor | None) -> ImagePrompt:
-        """Return the same prompt counting only where mask (height, width) is above 0."""
+        """Return the same prompt, counting only where mask (height, width) is above 0."""
         return replace(self, mask=mask)
 
     @property
     def num_bytes(self) -> int:
-        """Memory that its keys and values take."""
+        """Bytes that its keys and values take."""
         return sum(each.nbytes for each in self._tensors)
 
     @property
     def is_finite(self) -> bool:
-        """Whether its keys and values have neither infinities nor NaN."""
+        """Whether its keys and values are free of infinities and NaN."""
         return all(bool(torch.isfinite(each).all()) for each in self._tensors)
 
     @property
@@ -128,12 +128,12 @@ class ImagePrompt:
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class ImageTerm:
-    """Terms of one layer that are computed together: one each for some rows of the batch.
+    """Image terms of one layer that are computed together: one term each for some rows of the batch.
 
     Attributes:
-        rows: (terms,) int64, each row at most once, so that adding them up is deterministic on a GPU too.
+        rows: (terms,) int64, each row at most once, so that adding the terms is deterministic on a GPU too.
         key: (terms, tokens, hidden).
-        value: (terms, tokens, hidden), already multiplied by the scale of each.
+        value: (terms, tokens, hidden), already multiplied by each term's scale.
         steps: the denoising steps in which they count.
         mask: (terms, 1, height, width) on the latent grid, or None.
     """
@@ -145,7 +145,7 @@ class ImageTerm:
     mask: Tensor | None = None
 
     def of_rows(self, rows: Tensor) -> ImageTerm | None:
-        """Return the terms of some rows, which are the only ones then and numbered anew; None where there are none."""
+        """Return the terms of some rows, renumbered for a batch of these rows alone; None if there are none."""
         kept, places = torch.where(self.rows[:, None] == rows.to(self.rows)[None])
         if not len(kept):
             return None
@@ -166,7 +166,7 @@ class ImageTerm:
 class ImagePromptBatch:
     """The image prompts of all rows of one pipeline call, as its UNet sees them.
 
-    Owned by one call. Only prompts with a range need `at_step`.
+    Belongs to one call. `at_step` needs calling only if a prompt has a range.
     """
 
     def __init__(self, terms: Mapping[str, Sequence[ImageTerm]], *, num_rows: int, step: int = 0) -> None:
@@ -187,7 +187,7 @@ class ImagePromptBatch:
         """Stack the prompts of the pictures of one call.
 
         Args:
-            rows: for each picture its prompts, perhaps none; several are added up.
+            rows: for each picture its prompts, perhaps none; the terms of several are added.
             guidance: whether the call uses classifier-free guidance, so that the UNet sees
                 `[unconditional rows..., conditional rows...]`, as diffusers' pipelines stack them.
             steps: denoising steps of the call.
@@ -210,24 +210,24 @@ class ImagePromptBatch:
     def at_step(self, step: int) -> None:
         """Set which denoising step (0 for the first) comes next."""
         self._step = step
-        # Here and not where they are asked for: a compiled UNet then sees no step, and is the same for all of them.
+        # Selected here, not in `terms`: a compiled UNet then sees no step number and is the same for all steps.
         self._at_step = {
             layer: tuple(term for term in terms if step in term.steps) for layer, terms in self._terms.items()
         }
 
     def terms(self, layer: str) -> Sequence[ImageTerm]:
-        """Return the terms that count in one layer at the present step."""
+        """Return the terms that count in one layer at the current step."""
         return self._at_step.get(layer, ())
 
     def tensors(self) -> dict[str, tuple[tuple[Tensor | None, ...], ...]]:
-        """Return all that a UNet is told at the present step: by layer, of each term its rows, key, value and mask."""
+        """Return all tensors a UNet reads at the current step: by layer, each term's rows, key, value and mask."""
         return {
             layer: tuple((term.rows, term.key, term.value, term.mask) for term in terms)
             for layer, terms in self._at_step.items()
         }
 
     def of_rows(self, rows: Tensor) -> ImagePromptBatch:
-        """Return what is said of some of the rows, at the present step, for a call with these alone.
+        """Return the prompts of some of the rows, at the current step, for a call with these rows alone.
 
         Args:
             rows: (rows,) int64, each once.
@@ -238,17 +238,17 @@ class ImagePromptBatch:
         return ImagePromptBatch(terms, num_rows=len(rows), step=self._step)
 
     def check_rows(self, num_rows: int) -> None:
-        """Make sure that the UNet's batch is the one this was stacked for.
+        """Check that the UNet's batch has the number of rows that this was stacked for.
 
         Raises:
-            ValueError: it is not.
+            ValueError: it has not.
         """
         check_rows(num_rows, stacked_for=self._num_rows)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Entry:
-    """One prompt's one side in one row."""
+    """One side (conditional or not) of one prompt, in one row."""
 
     row: int
     prompt: ImagePrompt
@@ -273,8 +273,8 @@ def _terms_of_layer(
 ) -> list[ImageTerm]:
     """Group the entries that count in a layer so that each group is one dense attention, without padding.
 
-    Grouped are entries with the same number of tokens and the same steps; a row's second entry of the same
-    sort goes to another group, so that no row occurs twice in one.
+    The entries of a group have the same number of tokens and the same steps, and all have a mask or none has. A row's
+    second entry of the same sort goes to another group, so that no row occurs twice in one.
     """
     groups: dict[tuple[object, ...], list[_Entry]] = defaultdict(list)
     seen: Counter[tuple[object, ...]] = Counter()
@@ -292,7 +292,7 @@ def _terms_of_layer(
 def _stack_group(group: Sequence[_Entry], *, layer: str, steps: int, latent_size: tuple[int, int] | None) -> ImageTerm:
     key = torch.stack([entry.tensors[layer].key for entry in group])
     value = torch.stack([entry.tensors[layer].value for entry in group])
-    # scale * (softmax(Q K^T) V) = softmax(Q K^T) (scale * V): once per call instead of once per step.
+    # scale * (softmax(Q K^T) V) = softmax(Q K^T) (scale * V): scaled once per call instead of once per step.
     scales = torch.tensor([entry.prompt.scale_at(layer) for entry in group], dtype=torch.float32, device=value.device)
     prompt = group[0].prompt
     return ImageTerm(
@@ -305,7 +305,7 @@ def _stack_group(group: Sequence[_Entry], *, layer: str, steps: int, latent_size
 
 
 def _stack_masks(group: Sequence[_Entry], latent_size: tuple[int, int] | None) -> Tensor | None:
-    """Bring the masks of a group, which all have one or none, to the latent grid: (terms, 1, height, width)."""
+    """Resize a group's masks (all entries have one, or none has) to the latent grid: (terms, 1, height, width)."""
     masks = [entry.prompt.mask for entry in group if entry.prompt.mask is not None]
     if not masks:
         return None
@@ -335,10 +335,10 @@ def resize_masks(masks: Tensor, height: int, width: int) -> Tensor:
 
 
 def check_rows(num_rows: int, *, stacked_for: int) -> None:
-    """Make sure that the UNet's batch is the one that prompts were stacked for.
+    """Check that the UNet's batch has the number of rows that prompts were stacked for.
 
     Raises:
-        ValueError: it is not.
+        ValueError: it has not.
     """
     if num_rows != stacked_for:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""The adapter itself: all that is ever trained, apart from the model it works with."""
+"""The adapter itself: everything that is trained, kept apart from the base model."""
 
 from __future__ import annotations
 
@@ -23,28 +23,28 @@ if TYPE_CHECKING:
 PROJECTIONS: Mapping[str, type[ImageProjection]] = MappingProxyType(
     {projection.kind: projection for projection in (ImageProjModel, Resampler, MLPProjModel)}
 )
-"""The networks by the name of their kind."""
+"""The projection networks by the name of their kind."""
 
 
 class KeyValueProjection(nn.Module):
     """`W'_k` and `W'_v` of one cross-attention layer."""
 
     def __init__(self, *, cross_attention_dim: int, hidden_size: int) -> None:
-        """Make one with random weights."""
+        """Build it with random weights."""
         super().__init__()
         self.to_k_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
         self.to_v_ip = nn.Linear(cross_attention_dim, hidden_size, bias=False)
 
 
 class IPAdapter(nn.Module):
-    """Projection to image tokens, and a key and value projection for each cross-attention layer.
+    """The projection to image tokens, and a key and value projection for each cross-attention layer.
 
-    Its `state_dict()` is the published flat layout: `image_proj.*` and `ip_adapter.<n>.to_k_ip.weight`.
-    It never touches a UNet; it makes `ImagePrompt` objects. All of it is differentiable.
+    Its `state_dict()` has the published flat layout: `image_proj.*` and `ip_adapter.<n>.to_k_ip.weight`.
+    It never changes a UNet; it makes `ImagePrompt` objects. All of it is differentiable.
     """
 
     def __init__(self, image_proj: ImageProjection, layers: Sequence[AttentionLayer]) -> None:
-        """Make one with random keys and values for these layers."""
+        """Build it with random key and value projections for these layers."""
         super().__init__()
         self.image_proj = image_proj
         self.layer_names: tuple[str, ...] = tuple(layer.name for layer in layers)
@@ -70,18 +70,19 @@ class IPAdapter(nn.Module):
         heads: int = 12,
         dim: int | None = None,
     ) -> IPAdapter:
-        """Make a new adapter for a base model, ready to be trained.
+        """Build a new adapter for a base model, ready to be trained.
 
-        Keys and values start as copies of the UNet's own for text, in float32; the projection is random.
+        The key and value projections start as copies of the UNet's own for text, in float32; the image projection is
+        random.
 
         Args:
-            unet: the base model; read only.
+            unet: the base model; it is only read.
             kind: a name in `ipa_app.adapter.kinds.KINDS`: base, plus (Resampler) or full.
-            clip_dim: width of the features that this kind takes of the image encoder.
+            clip_dim: width of the image encoder's features that this kind takes.
             num_tokens: image tokens per picture; by default as in the published adapters of this kind.
-            depth: blocks of the Resampler; diffusers reads files with 4 only.
+            depth: number of Resampler blocks; diffusers reads files with 4 only.
             dim_head: width of a Resampler head; the published layout allows 64 only.
-            heads: heads of the Resampler.
+            heads: number of attention heads of the Resampler.
             dim: width of the Resampler; by default `heads * dim_head`, as in the published ones.
 
         Raises:
@@ -105,7 +106,7 @@ class IPAdapter(nn.Module):
 
     @property
     def kind(self) -> str:
-        """The name of its kind: which features it takes and how it projects them."""
+        """Name of its kind: which features it takes and how it projects them."""
         return self.image_proj.kind
 
     @property
@@ -115,7 +116,7 @@ class IPAdapter(nn.Module):
 
     @property
     def cross_attention_dim(self) -> int:
-        """Width of its tokens, which is that of the base model's text tokens."""
+        """Width of its tokens, the same as that of the base model's text tokens."""
         return self.image_proj.cross_attention_dim
 
     @property
@@ -135,11 +136,11 @@ class IPAdapter(nn.Module):
     def image_prompt(
         self, features: Tensor, uncond_features: Tensor | None, *, scale: float | Mapping[str, float] = 1.0
     ) -> ImagePrompt:
-        """Make the prompt of one picture; of several references, all their tokens together.
+        """Make the prompt of one picture, or of several reference pictures with all their tokens joined.
 
         Args:
             features: one row per reference; see `tokens`.
-            uncond_features: what stands for "no picture"; None where guidance is not used.
+            uncond_features: the features of "no picture"; None where guidance is not used.
             scale: see `ImagePrompt`.
         """
         cond = self._keys_values(self.tokens(features).flatten(0, 1)[None])
@@ -149,7 +150,7 @@ class IPAdapter(nn.Module):
         return ImagePrompt(cond=cond[0], uncond=uncond, scale=scale)
 
     def image_prompts(self, features: Tensor, *, scale: float | Mapping[str, float] = 1.0) -> list[ImagePrompt]:
-        """Make a prompt for each row of features, without an unconditional side: a training batch."""
+        """Make a prompt for each row of features, without an unconditional side, as a training batch needs."""
         return [ImagePrompt(cond=side, scale=scale) for side in self._keys_values(self.tokens(features))]
 
     @torch.no_grad()
@@ -161,12 +162,12 @@ class IPAdapter(nn.Module):
             projection.to_v_ip.weight.copy_(to_v.weight)
 
     def _projections(self) -> Iterator[tuple[str, KeyValueProjection]]:
-        """Go through the layers with their names."""
+        """Iterate over the layers' names and projections."""
         projections = (cast(KeyValueProjection, projection) for projection in self.ip_adapter.values())
         return zip(self.layer_names, projections, strict=True)
 
     def _keys_values(self, tokens: Tensor) -> list[dict[str, KeyValue]]:
-        """Project tokens (batch, tokens, cross_attention_dim): for each row keys and values by layer name."""
+        """Project tokens (batch, tokens, cross_attention_dim) to keys and values, for each row by layer name."""
         rows: list[dict[str, KeyValue]] = [{} for _ in tokens]
         for name, projection in self._projections():
             keys, values = projection.to_k_ip(tokens), projection.to_v_ip(tokens)

@@ -1,6 +1,6 @@
-"""The kinds of adapter: the one table of what each takes, what it makes of it, and by what its files are told.
+"""The kinds of adapter: the one table of what each takes, what it makes of it, and how its files are recognised.
 
-Data only, so that a file can be told without PyTorch; the networks themselves are in `projection` and `resampler`.
+Data only, so that a file can be recognised without PyTorch; the networks are in `projection` and `resampler`.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from typing import Protocol
 from ipa_app.messages import Message
 
 RESAMPLER_DIM_HEAD = 64
-"""Width of a Resampler head. The published layout does not record it, and every reader takes 64."""
+"""Width of a Resampler head. The published layout does not record it, and every reader assumes 64."""
 
 
 class VisionWidths(Protocol):
-    """What must be known of a CLIP image encoder; its configuration in transformers says it."""
+    """What must be known of a CLIP image encoder; its transformers configuration has both."""
 
     @property
     def hidden_size(self) -> int:
@@ -32,13 +32,13 @@ class VisionWidths(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class ClipFeatures:
-    """One of the things that a CLIP image encoder tells of a picture.
+    """One of the outputs of a CLIP image encoder.
 
     Attributes:
-        name: of the field in the tower's output.
-        width_field: the field of the tower's configuration that says how wide they are.
-        described: what has that width, for people.
-        networks: what gives features of a width, for people.
+        name: of the field in the encoder's output.
+        width_field: the field of the encoder's configuration that holds their width.
+        described: what has that width, as shown to users.
+        networks: the encoders known to have features of a given width, as shown to users.
     """
 
     name: str
@@ -47,7 +47,7 @@ class ClipFeatures:
     networks: Mapping[int, str]
 
     def width(self, tower: VisionWidths) -> int:
-        """Width of these features of a tower."""
+        """Return the width of these features for an image encoder."""
         return getattr(tower, self.width_field)
 
 
@@ -72,7 +72,7 @@ HIDDEN_STATES = ClipFeatures(
         }
     ),
 )
-"""The last but one of all layers, every patch: (batch, sequence, hidden_size)."""
+"""The penultimate layer's output for every patch: (batch, sequence, hidden_size)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,15 +80,15 @@ class AdapterKind:
     """How an adapter turns a picture into image tokens.
 
     Attributes:
-        name: as the trainer knows it.
-        usual: what requests call a model's usual adapter of this kind; empty where it has no name but its file's.
-        title: what people call that one.
-        about: what it takes of a picture, in a few words.
-        features: what it takes of the image encoder.
+        name: as training names it.
+        usual: what requests call a model's usual adapter of this kind; empty if it is only known by its file name.
+        title: what users see that one called.
+        about: what it takes from a picture, in a few words.
+        features: which of the image encoder's features it takes.
         mark: the tensor of its projection that no other kind has.
-        width_key: the tensor of its projection whose second axis is as long as the features are wide.
+        width_key: the tensor of its projection whose second axis has the length of the features' width.
         num_tokens: image tokens per picture in the published files.
-        has_fixed_tokens: whether other programs take that number for granted, whatever the file says.
+        has_fixed_tokens: whether other programs assume that number, whatever the file says.
     """
 
     name: str
@@ -146,4 +146,4 @@ USUAL_NAMES = tuple(kind.usual for kind in KINDS.values() if kind.usual)
 FILE_NAMES: Mapping[str, str] = MappingProxyType(
     {"base": "ip-adapter.safetensors", "plus": "ip-adapter-plus.safetensors"}
 )
-"""What training calls the file of each kind that it trains, so that its folder is what tells one from another."""
+"""The file name training gives to each kind that it trains; the folder is what tells one adapter from another."""

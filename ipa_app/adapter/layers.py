@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from ipa_app.adapter.header import Header
 
-# In the names of diffusers and in those of checkpoint files, which have the same order within a block.
+# By diffusers' names and by those of checkpoint files; the order within a block is the same.
 _BLOCKS = {
     "down_blocks": 0, "up_blocks": 1, "mid_block": 2, "input_blocks": 0, "output_blocks": 1, "middle_block": 2,
 }  # fmt: skip
@@ -32,7 +32,7 @@ class AttentionLayer:
             self-attention takes the even ones; blocks in the order down, up, mid.
         name: the processor's name, such as `mid_block.attentions.0.transformer_blocks.0.attn2.processor`.
         hidden_size: width of keys and values.
-        cross_attention_dim: width of the tokens they are made from.
+        cross_attention_dim: width of the tokens that keys and values are computed from.
     """
 
     index: int
@@ -47,12 +47,12 @@ def is_cross_attention(name: str) -> bool:
 
 
 def attention_module(unet: UNet2DConditionModel, name: str) -> Attention:
-    """Find the attention layer that a processor's name belongs to."""
+    """Return the attention layer that a processor's name belongs to."""
     return cast("Attention", unet.get_submodule(name.removesuffix(".processor")))
 
 
 def text_projections(unet: UNet2DConditionModel, name: str) -> tuple[nn.Linear, nn.Linear]:
-    """Find the key and value projections of a cross-attention layer; it always has both."""
+    """Return the key and value projections of a cross-attention layer; it always has both."""
     attn = attention_module(unet, name)
     return cast("nn.Linear", attn.to_k), cast("nn.Linear", attn.to_v)
 
@@ -77,7 +77,7 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
 
 
 def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
-    """List the same layers from the header of a UNet's weights, its own or those in a checkpoint file."""
+    """List the same layers from a header: of a UNet's own weight file, or of a whole checkpoint."""
     keys = {match["name"]: key for key in header if (match := _TEXT_KEYS.fullmatch(key))}
     numbers = numbered(keys)
     layers = [
@@ -89,7 +89,7 @@ def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Return the numbers of cross-attention layers by their names: down, up, mid; the n-th one is 2n + 1."""
+    """Number cross-attention layers by name, in the order down, up, mid: the n-th (from 0) gets 2n + 1."""
 
     def order(name: str) -> tuple[int, list[int]]:
         return _BLOCKS[name.split(".")[0]], [int(number) for number in re.findall(r"\d+", name)]

@@ -1,7 +1,7 @@
-"""The published layout of adapter weights: telling kinds apart, and bringing variants to one form.
+"""The published layout of adapter weights: telling kinds apart, and converting variants to one form.
 
-One form is a flat dict of `image_proj.<key>` and `ip_adapter.<n>.to_k_ip.weight` / `to_v_ip`. Kinds and
-sizes are read off keys and shapes, never off a file's name. All of it works on a file's header, without PyTorch.
+That form is a flat dict of `image_proj.<key>` and `ip_adapter.<n>.to_k_ip.weight` / `to_v_ip`. Kinds and
+sizes are read from keys and shapes, never from a file's name. All of it works on a file's header, without PyTorch.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ T = TypeVar("T")
 
 
 class LayoutError(Exception):
-    """What is wrong with an adapter file, by its header alone, which does not know what the file is called."""
+    """What is wrong with an adapter file, found in its header, which does not know the file's name."""
 
     def __init__(self, said: str, /, **values: object) -> None:
-        """Begin a sentence.
+        """Hold a message that still lacks the file's name.
 
         Args:
-            said: key of the sentence, which has a placeholder {file}.
-            values: what stands in its other placeholders.
+            said: key of the message, which has a placeholder {file}.
+            values: values of its other placeholders.
         """
         super().__init__(said)
         self.key = said
         self.values = values
 
     def of(self, path: Path) -> UserError:
-        """Return it with the name of its file."""
+        """Return it as a `UserError` with the name of its file."""
         return UserError(self.key, file=path.name, **self.values)
 
 
 MOST_TOKENS = 1024
 MOST_TENSORS = 1024
-"""Five times as many as an adapter of SDXL has."""
+"""Five times as many as an SDXL adapter has."""
 
 _WRAPPERS = ("module.", "state_dict.", "model.")
 _RENAMED = {"image_proj_model.": "image_proj.", "adapter_modules.": "ip_adapter."}
@@ -57,19 +57,19 @@ _OTHER_SORTS = {
     Message("content.image_encoder"): ("vision_model.", "visual."),
     Message("content.textual_inversion"): ("emb_params", "string_to_param", "clip_l", "clip_g"),
 }
-"""What else people take for adapter files, by what some of its keys begin with."""
+"""Other files that people mistake for adapters, by what some of their keys begin with."""
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class AdapterLayout:
-    """What an adapter file is, told by its header.
+    """What an adapter file is, according to its header.
 
     Attributes:
-        path: where it lies.
+        path: of the file.
         kind: the name of its kind.
-        layers: what it has keys and values for; their names are their numbers.
+        layers: the layers it has keys and values for; their names are their numbers.
         clip_dim: width of the image features that it takes.
-        numel: how many elements its tensors hold.
+        numel: number of elements of its tensors.
     """
 
     path: Path
@@ -80,12 +80,12 @@ class AdapterLayout:
 
     @property
     def cross_attention_dim(self) -> int:
-        """Width of its tokens, which tells the family of base models."""
+        """Width of its tokens, which shows the family of base models."""
         return self.layers[0].cross_attention_dim
 
 
 def read_layout(path: Path) -> AdapterLayout:
-    """Return what an adapter file is.
+    """Read an adapter file's layout.
 
     Raises:
         UserError: it cannot be read, or is not a known kind of adapter.
@@ -94,7 +94,7 @@ def read_layout(path: Path) -> AdapterLayout:
 
 
 def layout_of(path: Path, header: Header) -> AdapterLayout:
-    """Return what an adapter file is by its header, as it lies on the disk.
+    """Return an adapter file's layout from its header, as stored.
 
     Raises:
         UserError: it is not a known kind of adapter.
@@ -116,11 +116,11 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
 
 
 def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Bring what a file holds to the flat published form; what belongs to no adapter is left out.
+    """Convert a file's content to the flat published form; whatever belongs to no adapter is left out.
 
     Accepts wrappers such as `state_dict` or `module.`, the training-time prefixes `image_proj_model.` and
-    `adapter_modules.`, and whole training checkpoints in which the keys and values stand under the UNet's
-    processors instead (what accelerate keeps of two names for one tensor).
+    `adapter_modules.`, and whole training checkpoints in which the keys and values are found under the UNet's
+    processors instead (the one that accelerate keeps of two names for one tensor).
     """
     published: dict[str, T] = {}
     processors: dict[str, T] = {}
@@ -136,10 +136,10 @@ def published_form(tensors: Mapping[str, T]) -> dict[str, T]:
 
 
 def adapter_kind(header: Header) -> str:
-    """Return the kind by the keys, as they stand in the file.
+    """Return the kind of an adapter from its keys, as stored in the file.
 
     Raises:
-        LayoutError: it is a FaceID adapter, something else, or none that is known.
+        LayoutError: it is a FaceID adapter, not an adapter at all, or of no known kind.
     """
     names = [_canonical(key) for key in header]
     keys = {name.removeprefix("image_proj.") for name in names if name.startswith("image_proj.")}
@@ -155,7 +155,7 @@ def adapter_kind(header: Header) -> str:
 
 
 def file_layers(header: Header) -> tuple[AttentionLayer, ...]:
-    """List the layers that a file in the published form has keys and values for; they are named by their numbers.
+    """List the layers that a file in the published form has keys and values for; their names are their numbers.
 
     Raises:
         LayoutError: it has none.
@@ -171,10 +171,10 @@ def file_layers(header: Header) -> tuple[AttentionLayer, ...]:
 
 
 def size(header: Header, key: str, axis: int) -> int:
-    """Read how long a tensor is along an axis.
+    """Return the length of a tensor along an axis.
 
     Raises:
-        LayoutError: it is missing or empty.
+        LayoutError: the tensor is missing, has no such axis, or is empty along it.
     """
     if key not in header:
         raise LayoutError("adapter.missing_key", key=key)
@@ -188,7 +188,7 @@ def check_complete(header: Header, expected: Header, *, kind: str) -> None:
     """Compare all keys and shapes of a file in the published form with those of an adapter of its kind and sizes.
 
     Raises:
-        LayoutError: one is missing, too many, of another shape or no floating-point number.
+        LayoutError: a tensor is missing, surplus, of another shape or not floating-point.
     """
     for key, tensor in expected.items():
         if key not in header:
@@ -202,17 +202,17 @@ def check_complete(header: Header, expected: Header, *, kind: str) -> None:
 
 
 def check_tokens(num_tokens: int) -> None:
-    """Make sure that an adapter does not fill memory with what it says of one picture.
+    """Check that an adapter's tokens of one picture do not fill memory.
 
     Raises:
-        LayoutError: it makes more tokens of it than any image encoder has patches.
+        LayoutError: it makes more tokens than any image encoder has patches.
     """
     if num_tokens > MOST_TOKENS:
         raise LayoutError("adapter.too_many_tokens", tokens=num_tokens, most=MOST_TOKENS)
 
 
 def _not_an_adapter(header: Header) -> LayoutError:
-    """Return an error that says what a file without an image projection is."""
+    """Return the error for a file without an image projection, naming what it is instead."""
     sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
     if any(".lora" in key or "_lora" in key for key in header):
         sorts = [Message("content.lora")]
@@ -231,7 +231,7 @@ def _canonical(key: str) -> str:
 
 
 def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
-    """Rename `unet.<processor>.to_k_ip.weight` to its number."""
+    """Rename `unet.<processor>.to_k_ip.weight` to `ip_adapter.<n>.to_k_ip.weight`."""
     matches = [(key, match) for key in processors if (match := _PROCESSOR_KEY.fullmatch(key))]
     numbers = numbered({match["name"] for _, match in matches})
     return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}

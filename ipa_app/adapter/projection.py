@@ -1,4 +1,4 @@
-"""From CLIP image features to image tokens: what all projections have in common, and the two simple ones.
+"""Projections from CLIP image features to image tokens: the common base class and the two simple ones.
 
 The third, with learned queries, is `ipa_app.adapter.resampler.Resampler`. Attribute names are
 the keys of published files.
@@ -23,15 +23,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionSizes:
-    """How large a projection is.
+    """The sizes of a projection. The last three are for a Resampler only.
 
     Attributes:
         clip_dim: width of the image features that it takes.
         cross_attention_dim: width of the tokens that it makes.
         num_tokens: image tokens per picture.
-        depth: blocks of a Resampler, as all that follow.
-        heads: of its attention.
-        dim: its width inside.
+        depth: number of blocks.
+        heads: number of attention heads.
+        dim: inner width.
     """
 
     clip_dim: int
@@ -46,15 +46,15 @@ class ImageProjection(nn.Module):
     """Turns image features into image tokens (batch, num_tokens, cross_attention_dim).
 
     Attributes:
-        kind: the name of its kind in `ipa_app.adapter.kinds.KINDS`, which says what features it takes.
-        free_sizes: which `ProjectionSizes` a new one may be given, beside those that the models around it set.
+        kind: the name of its kind in `ipa_app.adapter.kinds.KINDS`, which defines the features it takes.
+        free_sizes: the `ProjectionSizes` fields that may be chosen for a new one; the models around it set the rest.
     """
 
     kind: ClassVar[str]
     free_sizes: ClassVar[frozenset[str]] = frozenset({"num_tokens"})
 
     def __init__(self, sizes: ProjectionSizes) -> None:
-        """Make one with random weights."""
+        """Build it with random weights."""
         super().__init__()
         self.clip_dim = sizes.clip_dim
         self.cross_attention_dim = sizes.cross_attention_dim
@@ -62,14 +62,14 @@ class ImageProjection(nn.Module):
 
     @classmethod
     def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes off a file.
+        """Read the sizes from a file.
 
         Args:
-            layout: what is told of it.
+            layout: the file's layout.
             header: its header in the published form.
 
         Raises:
-            LayoutError: a tensor that tells one is missing.
+            LayoutError: a tensor that shows one of them is missing.
         """
         del header
         return ProjectionSizes(
@@ -94,7 +94,7 @@ class ImageProjModel(ImageProjection):
 
     @classmethod
     def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes, the number of tokens too: the reference takes 4 for granted, but the shapes tell others."""
+        """Read the sizes, including the number of tokens: the reference code assumes 4, but the shapes may differ."""
         sizes = super().sizes_in(layout, header)
         return replace(sizes, num_tokens=max(1, size(header, "image_proj.proj.weight", 0) // sizes.cross_attention_dim))
 
@@ -105,7 +105,7 @@ class ImageProjModel(ImageProjection):
 
 
 class MLPProjModel(ImageProjection):
-    """The full-face projection: every token of the image encoder becomes one image token.
+    """The full-face projection: each token of the image encoder becomes one image token.
 
     Source: tencent-ailab/IP-Adapter, ip_adapter.py `MLPProjModel`.
     """
@@ -113,7 +113,7 @@ class MLPProjModel(ImageProjection):
     kind = "full"
 
     def __init__(self, sizes: ProjectionSizes) -> None:
-        """Make one with random weights; num_tokens is what the tower gives (ViT-H/14 at 224 px: 256 + 1)."""
+        """Build it with random weights; num_tokens is that of the encoder (ViT-H/14 at 224 px: 256 + 1)."""
         super().__init__(sizes)
         self.proj = nn.Sequential(
             nn.Linear(sizes.clip_dim, sizes.clip_dim),

@@ -1,11 +1,11 @@
-"""Words that count in a part of the new picture, in the place of its prompt. They are data, as image prompts are.
+"""Words that replace the prompt in a part of the new picture. They are data, like image prompts.
 
-`RegionalPrompt` is what is said of one part; `RegionalPromptBatch` is what one pipeline call carries. With a query Q of
+`RegionalPrompt` holds the words of one part; `RegionalPromptBatch` is what one pipeline call carries. With a query Q of
 the UNet, the prompt's keys and values K, V and those of the words K_i, V_i, each text cross-attention becomes
 
     out_text = (1 - sum_i s_i) * Attn(Q, K, V) + sum_i s_i * Attn(Q, K_i, V_i)
 
-where s_i in [0, 1] is the share of each place that words i have, and the sum of them is 1 at most. The terms of image
+where s_i in [0, 1] is the share of words i at each position, and the shares add up to at most 1. The terms of image
 prompts are added to that. Source: regional prompting, or "attention couple", as in diffusers'
 examples/community/regional_prompting_stable_diffusion.py.
 """
@@ -27,25 +27,25 @@ class RegionalPrompt:
     """Words for a part of one picture.
 
     Attributes:
-        states: what the text encoders say of each token: (tokens, cross_attention_dim).
-        share: how much of each place is theirs: (height, width) in [0, 1], of any size. Those of one picture add up to
-            1 at most, everywhere.
+        states: their text embeddings: (tokens, cross_attention_dim).
+        share: their share at each position: (height, width) in [0, 1], of any size. The shares of one picture add up to
+            at most 1 everywhere.
     """
 
     states: Tensor
     share: Tensor
 
     def to(self, dtype: torch.dtype, *, device: torch.device | None = None) -> RegionalPrompt:
-        """Return the same words in another precision, on another device if one is named."""
+        """Return the same words in another dtype, on another device if one is given."""
         return replace(self, states=self.states.to(device=device, dtype=dtype), share=self.share.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class RegionalTerm:
-    """Words of equal length that are computed together: of some rows of the batch, of each as many.
+    """Words of equal length that are computed together, for rows of the batch that have equally many of them.
 
     Attributes:
-        rows: (rows,) int64, each row once, so that adding them up is deterministic on a GPU too.
+        rows: (rows,) int64, each row once, so that adding the terms is deterministic on a GPU too.
         states: (rows, regions, tokens, cross_attention_dim).
         shares: (rows, regions, height, width) on the latent grid.
     """
@@ -60,10 +60,10 @@ class RegionalPromptBatch:
     """The regional words of all rows of one pipeline call, as its UNet sees them.
 
     Attributes:
-        rows: (rows,) int64, those that have any; none is of the unconditional side of guidance.
-        rest: (rows, 1, height, width), the share of each place on the latent grid that is left to their prompts.
+        rows: (rows,) int64, the rows that have any; never rows of the unconditional side of guidance.
+        rest: (rows, 1, height, width), the share at each position of the latent grid that is left to the prompt.
         terms: what the words add.
-        num_rows: of the whole batch.
+        num_rows: number of rows of the whole batch.
     """
 
     rows: Tensor
@@ -78,7 +78,7 @@ class RegionalPromptBatch:
         """Stack the regional words of the pictures of one call.
 
         Args:
-            rows: for each picture its words, perhaps none; one picture at least has some.
+            rows: for each picture its words, perhaps none; at least one picture has some.
             guidance: as for `ImagePromptBatch.stack`.
             latent_size: (height, width) of the latents.
         """
@@ -101,7 +101,7 @@ class RegionalPromptBatch:
         )
 
     def of_rows(self, rows: Tensor) -> RegionalPromptBatch:
-        """Return the same for a call with some of the rows alone, all that have words among them.
+        """Return the same for a call with only some of the rows; they must include all rows that have words.
 
         Args:
             rows: as for `ImagePromptBatch.of_rows`.
@@ -114,14 +114,14 @@ class RegionalPromptBatch:
         return replace(self, rows=numbered_anew(self.rows), terms=terms, num_rows=len(rows))
 
     def tensors(self) -> tuple[tuple[Tensor, ...], ...]:
-        """Return all that a UNet is told: the rows with their rest, and of each term its rows, states and shares."""
+        """Return all tensors a UNet reads: the rows with their rest, and each term's rows, states and shares."""
         return (self.rows, self.rest), *((term.rows, term.states, term.shares) for term in self.terms)
 
     def check_rows(self, num_rows: int) -> None:
-        """Make sure that the UNet's batch is the one this was stacked for.
+        """Check that the UNet's batch has the number of rows that this was stacked for.
 
         Raises:
-            ValueError: it is not.
+            ValueError: it has not.
         """
         check_rows(num_rows, stacked_for=self.num_rows)
 
@@ -135,5 +135,5 @@ def _term(group: Sequence[tuple[int, Sequence[RegionalPrompt]]], latent_size: tu
 
 
 def _on_grid(prompts: Sequence[RegionalPrompt], latent_size: tuple[int, int]) -> Tensor:
-    """Bring the shares of several words to the latent grid: (words, height, width)."""
+    """Resize the shares of several prompts to the latent grid: (prompts, height, width)."""
     return torch.cat([resize_masks(prompt.share[None, None].float(), *latent_size)[0] for prompt in prompts])

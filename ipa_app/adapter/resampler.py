@@ -1,4 +1,4 @@
-"""The fine-grained projection: learned queries that gather what they need from all patch tokens."""
+"""The fine-grained projection: learned queries that attend to all patch tokens."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class PerceiverAttention(nn.Module):
     """
 
     def __init__(self, *, dim: int, dim_head: int, heads: int) -> None:
-        """Make one with random weights; dim is the width of both inputs and the output."""
+        """Build it with random weights; dim is the width of both inputs and of the output."""
         super().__init__()
         inner_dim = dim_head * heads
         self.heads = heads
@@ -52,7 +52,7 @@ class PerceiverAttention(nn.Module):
 
 
 def feed_forward(dim: int, *, mult: int = 4) -> nn.Sequential:
-    """Make the block's second half; positions 0, 1 and 3 hold weights, as in the published keys."""
+    """Build the second half of a block; positions 0, 1 and 3 hold weights, as in the published keys."""
     return nn.Sequential(
         nn.LayerNorm(dim),
         nn.Linear(dim, dim * mult, bias=False),
@@ -62,7 +62,7 @@ def feed_forward(dim: int, *, mult: int = 4) -> nn.Sequential:
 
 
 class Resampler(ImageProjection):
-    """A small transformer from patch tokens of any number to a fixed number of image tokens.
+    """A small transformer from any number of patch tokens to a fixed number of image tokens.
 
     Published: SD 1.5 `dim=768, heads=12`; SDXL `dim=1280, heads=20`; both depth 4 and 16 queries.
 
@@ -88,7 +88,7 @@ class Resampler(ImageProjection):
 
     @classmethod
     def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes, all of which the shapes tell."""
+        """Read the sizes, all of which follow from the shapes."""
         return replace(
             super().sizes_in(layout, header),
             num_tokens=size(header, "image_proj.latents", 1),

@@ -1,4 +1,4 @@
 """From requests to pictures: validated requests, one worker per device, progress, cancelling, results.
 
-Nothing here imports torch until the first picture is drawn, so that a page can be up before.
+Nothing here imports PyTorch until the first picture is drawn, so that the page can be up before.
 """

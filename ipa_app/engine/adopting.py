@@ -1,4 +1,4 @@
-"""From how a picture was made in another program to the nearest that can be asked for here."""
+"""Turning the settings of a picture made by another program into the nearest request possible here."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _TEXTS = ("prompt", "negative_prompt")
 
 @dataclass(frozen=True, kw_only=True)
 class Adopted:
-    """What another program's settings come to: a request of words alone, and what is to be said of it."""
+    """What another program's settings become: a request of words alone, and messages on what was done to them."""
 
     request: GenerateRequest
     told: tuple[Message, ...]
@@ -41,9 +41,9 @@ def adopt(settings: OtherSettings, *, models: Iterable[ModelEntry], chosen: Mode
     """Turn settings of another program into a request.
 
     Args:
-        settings: as they were read.
-        models: those there are.
-        chosen: the one to draw with where the picture's own is not among them.
+        settings: as read from the file.
+        models: the available ones.
+        chosen: the model to use if the picture's own is not among them.
 
     Raises:
         UserError: there is nothing in them to draw from.
@@ -100,7 +100,7 @@ def _lost(settings: OtherSettings, *, knows_model: bool) -> tuple[Message, ...]:
 
 
 def _in_bounds(changed: Mapping[str, tuple[Any, Any]]) -> tuple[Message, ...]:
-    """Name each number with the one it became, and say what was done to a text."""
+    """Return messages on each changed number, with its old and new value, and on what was done to texts."""
     return tuple(
         message
         for name, (was, now) in changed.items()
@@ -125,13 +125,13 @@ def _told_of_text(name: str, was: str, now: str) -> list[Message]:
 
 
 def _called(name: str) -> Message:
-    """Name a field of a request within a sentence."""
+    """Return the name of a request's field for use within a sentence."""
     return Message(f"adopted.option.{options(GenerateRequest)[name].api}")
 
 
 def _is_called(entry: ModelEntry, model: str | None) -> bool:
-    """Whether a model's entry is meant by the name or the file that another program knows it by."""
-    # Names of files come with folders of either kind of system, or without their ending.
+    """Whether another program's name or file name for a model means this entry."""
+    # File names may come with folders, in Windows or Unix form, or without their ending.
     name = PurePath((model or "").replace("\\", "/")).name.casefold()
     stem = name.removesuffix(".safetensors").removesuffix(".ckpt")
     return bool(stem) and stem in {entry.name.casefold(), entry.title.casefold(), entry.location.stem.casefold()}
@@ -147,16 +147,16 @@ def _side(pixels: int | None, limits: tuple[int, int]) -> float | None:
 
 
 def _text(name: str, text: str) -> str:
-    # Once more, as weights that are written anew may take more room.
+    # Cut once more, as rewritten weights may be longer.
     return _cut(name, _weighed(_cut(name, text)))
 
 
 def _weighed(text: str) -> str:
-    """Bring the weights of a prompt within those that are allowed here; other programs allow any."""
+    """Clamp the weights of a prompt to those allowed here; other programs allow any."""
     has_others = weights_problem(readable(text), prompt="") is not None
     return within_bounds(readable(text)) if has_others else text
 
 
 def _cut(name: str, text: str) -> str:
-    # Half characters come from files that were cut.
+    # Truncated files may end in half a character.
     return text.encode("utf-8", "replace").decode()[: options(GenerateRequest)[name].longest]

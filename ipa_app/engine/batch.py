@@ -1,4 +1,4 @@
-"""Batches: one picture of a batch, with everything that is its own and not its batch's, and how many go into one."""
+"""Batches: what is specific to one picture of a batch, and how many pictures go into one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from ipa_app.models.loaded import LoadedModel
 
 EXACT_BATCH_LIMIT = 1
-"""Libraries choose their kernels by the size of the batch, and other kernels round otherwise: on a CPU, rows of a batch
-of 2 to 8 differed from the same rows alone by 2e-6 in the UNet and 1e-5 in the decoder, in single precision. Who wants
-a picture to be the same bytes alone or beside others draws one at a time."""
+"""Libraries choose their kernels by batch size, and different kernels round differently: on a CPU, rows of a batch of
+2 to 8 differed from the same rows alone by 2e-6 in the UNet and 1e-5 in the decoder, in single precision. For a picture
+to be the same bytes alone or beside others, it must be drawn alone."""
 EVERY_STEP = range(sys.maxsize)
 USUAL_BATCH_LIMIT = 8
 SMALL_UNET = 50_000_000
-"""Weights of a UNet up to which pictures share a batch on a CPU, too. With the bundled model's 7 million that is faster
-(`python -m bench.speed`); where one picture takes minutes, the first one shall not wait for the last."""
+"""Largest number of UNet weights with which pictures share a batch on a CPU, too. With the bundled model's 7 million
+that is faster (`python -m bench.speed`); where one picture takes minutes, the first should not wait for the last."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +32,14 @@ class BatchItem:
         prompt: what to draw.
         negative_prompt: what not to draw.
         seed: of its noise.
-        guided: the steps that have guidance, where the batch has any.
-        chunks: of how many chunks what the UNet is told of the prompts comes to be; the same in the whole batch.
+        guided: the steps that have guidance, if the batch has any.
+        chunks: number of chunks in its prompt embeddings; the same in the whole batch.
         image_prompts: pictures used as a prompt, with their scales; none for plain Stable Diffusion.
-        regional_prompts: words for parts of the picture, which count there in place of the prompt.
+        regional_prompts: words that replace the prompt in parts of the picture.
         image: the picture to change or to start from, at the size that is drawn.
         mask: mode "L" of the same size, white where that picture changes.
-        control_image: what a ControlNet sees, at the size that is drawn.
-        is_draft: whether the model's small decoder does for it, where it has one.
+        control_image: the ControlNet's input, at the size that is drawn.
+        is_draft: whether the model's small decoder, if it has one, is good enough.
     """
 
     prompt: str
@@ -56,11 +56,11 @@ class BatchItem:
 
 
 def usual_batch_limit(model: LoadedModel, *, exact: bool) -> int:
-    """Return how many pictures a model draws best in one batch.
+    """Return the best number of pictures per batch for a model.
 
     Args:
         model: that draws.
-        exact: a picture shall be the same bytes alone or beside others.
+        exact: whether a picture must be the same bytes alone or beside others.
     """
     pipeline: Any = model.pipelines["text_to_image"]
     is_on_gpu = model.device.type != "cpu"
@@ -69,6 +69,6 @@ def usual_batch_limit(model: LoadedModel, *, exact: bool) -> int:
 
 
 def fitting_batch(limit: int, plan: Plan) -> int:
-    """Return how many pictures of a plan's size go into a batch of so many of the model's own size; at least one."""
+    """Return how many pictures of a plan's size fit in a batch for `limit` of the model's own size; at least one."""
     width, height = plan.canvas_size
     return max(1, min(limit, limit * plan.entry.width * plan.entry.height // (width * height)))

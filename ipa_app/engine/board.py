@@ -1,7 +1,7 @@
-"""What the replicas of a cluster say of themselves, and what is asked of all of them: a board in a process of its own.
+"""The board of a cluster: the replicas' reports, and wishes for all of them, in a process of its own.
 
-Data only; whoever puts it into a process is `cluster`. A request goes to one replica, but where each stands, and which
-model all shall have, is nobody's in particular.
+Data only; `cluster` puts it into a process. A request goes to one replica, but the state of each, and which model all
+should have, belong to no single one.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Literal
 from ipa_app.models.state import ModelState
 
 _SILENT_S = 15.0
-"""After that a replica that has said nothing counts as gone."""
+"""A replica that has not reported for this long counts as gone."""
 _MOST_WISHES = 100
 
 Action = Literal["start", "download", "cancel"]
@@ -22,15 +22,15 @@ Action = Literal["start", "download", "cancel"]
 
 @dataclass(frozen=True, kw_only=True)
 class Report:
-    """What a replica says of itself.
+    """A replica's report on itself.
 
     Attributes:
         replica: its name.
-        place: the machine's address and the number of the process.
-        states: where its models stand, by their names.
+        place: the machine's address and the process ID.
+        states: the states of its models, by their names.
         to_download: the models that must be downloaded before it can load them.
-        drawing: requests that it has.
-        drawn: requests that it has done since it began.
+        drawing: number of requests that it has.
+        drawn: number of requests that it has done since it started.
         memory: bytes of the process.
         device_memory: bytes that PyTorch has on the GPU.
     """
@@ -47,13 +47,13 @@ class Report:
 
 @dataclass(frozen=True)
 class Wish:
-    """What replicas shall do with a model.
+    """What replicas should do with a model.
 
     Attributes:
-        number: by which they come one after the other.
-        action: what they shall do.
+        number: rises from one wish to the next.
+        action: what they should do.
         model: its name.
-        replicas: those that are meant; none for every one.
+        replicas: those that it is for; empty for all.
     """
 
     number: int
@@ -62,7 +62,7 @@ class Wish:
     replicas: tuple[str, ...] = ()
 
     def is_for(self, replica: str) -> bool:
-        """Whether a replica is meant."""
+        """Whether it is for this replica."""
         return not self.replicas or replica in self.replicas
 
 
@@ -78,11 +78,11 @@ class Board:
 
         Args:
             report: the newest.
-            seen: what this returned last; None for a replica that has just begun.
+            seen: the number this returned last; None for a replica that has just started.
 
         Returns:
-            The number of the last wish, and what is asked of the replica since; of one that has just begun, to have the
-            model that was asked for last.
+            The number of the last wish, and the replica's wishes since `seen`; for one that has just started, only the
+            last wish to load a model.
         """
         self._reports[report.replica] = time.monotonic(), report
         number = self._wishes[-1].number if self._wishes else 0
@@ -91,20 +91,20 @@ class Board:
         return number, [wish for wish in self._wishes if wish.number > seen and wish.is_for(report.replica)]
 
     def wish(self, action: Action, model: str) -> None:
-        """Ask something of every replica; to load a model, of those that have none, or else of the least busy one."""
+        """Add a wish for every replica; one to load a model is for those that have none, or else the least busy one."""
         meant = self._to_load_into() if action == "start" else ()
-        # By the clock, so that numbers go on where the board itself is begun anew.
+        # Numbered by the clock, so that numbers still rise after the board itself is restarted.
         self._wishes = [*self._wishes, Wish(time.time_ns(), action, model, meant)][-_MOST_WISHES:]
 
     def _to_load_into(self) -> tuple[str, ...]:
-        """Name the replicas that take a model without those who draw by another one having to wait for theirs again."""
+        """Return the replicas that can load a model with the least harm to those who draw with another one."""
         reports = self.reports()
         empty = [each for each in reports if all(state.phase in ("absent", "failed") for state in each.states.values())]
         least = [min(reports, key=lambda each: each.drawing)] if reports else []
         return tuple(each.replica for each in empty or least)
 
     def reports(self) -> list[Report]:
-        """Return what every replica that is there has said last."""
+        """Return the last report of every replica that is present."""
         since = time.monotonic() - _SILENT_S
         self._reports = {name: each for name, each in self._reports.items() if each[0] >= since}
         return [report for _, report in self._reports.values()]

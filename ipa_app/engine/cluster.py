@@ -1,8 +1,8 @@
-"""The front's side of a cluster: its engine's device is the replicas of Ray Serve, reached by a handle.
+"""The front-end side of a cluster: the engine's device is the replicas of Ray Serve, called through a handle.
 
-The page, the queue and what is kept stay in this process. A request goes to a replica that has its model, or else to
-any; progress and previews stream back. What a replica's end leaves undone is taken up by another one: seeds make a
-picture repeatable. Source: docs.ray.io/en/latest/serve, and ray 2.60 for what is said of it here.
+The page, the queue and the library stay in this process. A request goes to a replica that has its model, or else to
+any; progress and previews stream back. If a replica dies, another takes over its unfinished requests: seeds make a
+picture repeatable. Source: docs.ray.io/en/latest/serve; statements about Ray hold for version 2.60.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ from ipa_app.models.state import ModelPhase, ModelState
 logger = logging.getLogger(__name__)
 
 MOST_AGAIN = 2
-"""How often a request is taken up again whose replica has ended."""
+"""How often a request is retried after its replica has died."""
 
 _MOST_BEGINNINGS = 3
 _LOOK_EVERY_S = 0.1
 _REFRESH_EVERY_S = 1.0
 _ANSWER_S = 10.0
-# Until the replicas have heard of a wish and said what they make of it.
+# How long it may take until the replicas have received a wish and reported on it.
 _WISHED_S = 5.0
 _MOST_SENT = 8
 _BEST_FIRST: tuple[ModelPhase, ...] = ("ready", "downloading", "loading", "failed", "absent")
@@ -55,21 +55,21 @@ _LOST = (
     exceptions.RayActorError,
     exceptions.NodeDiedError,
     exceptions.WorkerCrashedError,
-    # By which Ray's own watch over the memory ends a replica, before the system does.
+    # Raised when Ray's memory monitor kills a replica, before the operating system does.
     exceptions.OutOfMemoryError,
     exceptions.ObjectLostError,
 )
 
 
-class ReplicaLost(Exception):  # noqa: N818 - what became of the replica, which is no error of the request
-    """A replica has ended, or had to be ended, before it was done."""
+class ReplicaLost(Exception):  # noqa: N818 - happens to the replica, and is not an error of the request
+    """A replica has died, or had to be killed, before it was done."""
 
 
 class ClusterModels(Models):
-    """The models of all replicas, as their reports have it. The files are theirs, and the catalogue is the same."""
+    """The models of all replicas, according to their reports. Replicas have the files and share this catalogue."""
 
     def __init__(self, catalog: Mapping[str, ModelEntry], *, adapters: AdapterSet) -> None:
-        """Begin to listen for reports.
+        """Start listening for reports.
 
         Args:
             catalog: as for `Models`.
@@ -84,12 +84,12 @@ class ClusterModels(Models):
         self._thread.start()
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._closed.set()
         self._thread.join(_ANSWER_S)
 
     def state(self, name: str) -> ModelState:
-        """Return where a model stands on the replica that is furthest with it; see `Models`."""
+        """Return the state of a model on the replica that is furthest with it; see `Models`."""
         self.entry(name)
         states = [report.states[name] for report in self.reports if name in report.states]
         best = min(states, key=lambda each: (_BEST_FIRST.index(each.phase), -each.progress), default=ModelState())
@@ -103,7 +103,7 @@ class ClusterModels(Models):
         return any(name in report.to_download for report in self.reports)
 
     def start(self, name: str) -> None:
-        """Have a model loaded by replicas that have none, or else by one of them; see `Models`."""
+        """Have a model loaded by the replicas that have none, or else by one of the others; see `Models`."""
         if self.state(name).phase not in ("loading", "ready", "downloading"):
             self.check_available(name)
             self._wish("start", name)
@@ -120,7 +120,7 @@ class ClusterModels(Models):
         self._board.wish.remote("cancel", name)
 
     def _wish(self, action: Action, name: str) -> None:
-        """Ask it of the replicas. The board may still be beginning: it is told in turn, and nobody waits for that."""
+        """Send a wish to the board without waiting: a board that is still starting receives it later."""
         self._wished[name] = time.monotonic()
         self._board.wish.remote(action, name)
 
@@ -134,15 +134,15 @@ class ClusterModels(Models):
 
 
 class ClusterDraw:
-    """Has requests drawn by the replicas; as `RemoteDraw`."""
+    """Has requests drawn by the replicas; a `RemoteDraw`."""
 
     def __init__(self, models: ClusterModels, handle: Any, *, patience: float) -> None:
-        """Draw by a handle.
+        """Draw through a handle.
 
         Args:
             models: of the replicas.
             handle: of their deployment.
-            patience: seconds for which nothing may be heard of a request that a replica draws.
+            patience: seconds that a replica may be silent on a request that it draws.
         """
         self._models = models
         self._handle = handle
@@ -151,10 +151,10 @@ class ClusterDraw:
         self._sending = threading.Lock()
 
     def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
-        """Draw, again where a replica ends meanwhile; the result says so.
+        """Draw a request, again if a replica dies meanwhile; the result then has a note on it.
 
         Raises:
-            UserError: too many of them did, or the adapter's file is gone.
+            UserError: too many replicas died, or the adapter's file is gone.
         """
         yield Progress(phase="loading", message=Message("doing.waiting_for_device"))
         brought = self._brought(request, adapter) if adapter else None
@@ -172,13 +172,13 @@ class ClusterDraw:
         """Have a request drawn by one replica.
 
         Raises:
-            ReplicaLost: it is not there any more.
+            ReplicaLost: the replica is gone.
         """
-        # Requests for a model that no replica has go to any of them, after a second.
+        # Ray sends a request for a model that no replica has to any of them, after a second.
         handle = self._handle.options(stream=True, multiplexed_model_id=request.model)
         answers = handle.draw.remote(request, brought=brought, previews=previews)
         came: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # The stream cannot be asked for a while only.
+        # The stream cannot be read with a timeout.
         threading.Thread(target=_read, args=(answers, came), name="cluster answers", daemon=True).start()
         replica, heard = "", None
         try:
@@ -195,7 +195,7 @@ class ClusterDraw:
                 if isinstance(event, BaseException):
                     raise event
                 if isinstance(event, Begun):
-                    # Where it draws several, this one may have to wait for others there.
+                    # If the replica draws several requests, this one may have to wait there: patience starts later.
                     replica = event.replica
                     continue
                 heard = time.monotonic()
@@ -206,7 +206,7 @@ class ClusterDraw:
             answers.cancel()
 
     def _brought(self, request: GenerateRequest, adapter: AdapterEntry) -> Brought | None:
-        """Return what travels of an adapter; None where the model brings it, and thus every replica has it.
+        """Return an adapter to send along; None if the model brings it, as every replica then has it.
 
         Raises:
             UserError: its file is gone.
@@ -232,10 +232,10 @@ class ClusterDevice(RemoteDevice):
         """Draw on replicas.
 
         Args:
-            draw: does so.
+            draw: sends requests to them.
             models: of the replicas.
             places: as for `Device`.
-            is_own: whether the cluster was begun by this process, and ends with it.
+            is_own: whether this process started the cluster, which then ends with it.
         """
         super().__init__(draw, places=places, offers_live=True)
         self._models = models
@@ -243,15 +243,15 @@ class ClusterDevice(RemoteDevice):
 
     @property
     def trouble(self) -> Message | None:
-        """Why nothing can be drawn just now: there is no replica."""
+        """Why nothing can be drawn just now (there is no replica); None while there is one."""
         return None if self._models.reports else Message("cluster.no_replica")
 
     def reports(self) -> Sequence[Report]:
-        """Return what every replica says of itself."""
+        """Return the reports of all replicas."""
         return self._models.reports
 
     def close(self) -> None:
-        """Leave the cluster, and end it where it is this process's own."""
+        """Leave the cluster, and shut it down if it is this process's own."""
         self._models.close()
         if self._is_own:
             serve.shutdown()
@@ -261,12 +261,12 @@ class ClusterDevice(RemoteDevice):
 def build_cluster_engine(
     catalog: Mapping[str, ModelEntry], *, settings: ClusterSettings, adapters: AdapterSet, limits: Limits | None = None
 ) -> Engine:
-    """Build an engine that draws on a cluster, which is begun, or joined where it runs.
+    """Build an engine that draws on a cluster, which is started here, or joined if it runs elsewhere.
 
     Args:
-        catalog: the models that may be asked for; the replicas have the same.
+        catalog: the models that may be requested; the replicas have the same.
         settings: of the cluster.
-        adapters: those that no model brings.
+        adapters: those that belong to no model.
         limits: how much may wait.
 
     Raises:
@@ -286,7 +286,7 @@ def _connect(settings: ClusterSettings) -> None:
         _begin(num_cpus=cores, include_dashboard=False)
     else:
         _join(settings.address)
-    # Nothing comes in by HTTP but the page, which is here; where Serve runs already, it stays as it is.
+    # Serve needs no HTTP proxy: the page is served from here. If Serve runs already, it stays as it is.
     serve.start(proxy_location="Disabled")
 
 
@@ -294,7 +294,7 @@ def _join(address: str) -> None:
     host, _, port = address.rpartition(":")
     try:
         if host and port.isdigit() and "/" not in host:
-            # Ray itself tries for minutes.
+            # Checked first, as Ray itself would try for minutes.
             socket.create_connection((host, int(port)), timeout=_ANSWER_S).close()
         ray.init(address=address, namespace=APPLICATION)
     except (OSError, RuntimeError, ValueError) as error:
@@ -305,7 +305,7 @@ def _join(address: str) -> None:
 
 
 def _begin(**options: Any) -> None:
-    """Begin a cluster here. Ray gives its processes half a minute to come up, which is little for a busy machine."""
+    """Start a cluster here. Ray gives its processes half a minute to come up; a busy machine may need another try."""
     for left in reversed(range(_MOST_BEGINNINGS)):
         try:
             ray.init(address="local", namespace=APPLICATION, **options)
@@ -318,7 +318,7 @@ def _begin(**options: Any) -> None:
 
 
 def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
-    """Return the handle of the replicas, which are begun where the cluster has none yet, and how many there are."""
+    """Return the handle of the replicas and how many there are; start them if the cluster has none yet."""
     if (running := _running()) is not None:
         return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
     gpus = int(ray.cluster_resources().get("GPU", 0))
@@ -329,15 +329,15 @@ def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
 
 
 def _running() -> int | None:
-    """Return how many replicas the cluster has, or is about to have; None where nobody has asked for any.
+    """Return how many replicas the cluster has, or is about to have; None if none were requested.
 
     Raises:
-        UserError: they were asked for, and could not be begun.
+        UserError: they were requested and could not be started.
     """
     while (asked := serve.status().applications.get(APPLICATION)) is not None:
         if asked.deployments:
             return sum(sum(each.replica_states.values()) for each in asked.deployments.values())
-        # What has just been handed to Serve has none yet, until its code is read.
+        # An application just handed to Serve has no deployments until its code is read.
         if asked.status == "DEPLOY_FAILED":
             raise UserError.plain(f"Ray Serve could not start the replicas: {asked.message}")
         time.sleep(_LOOK_EVERY_S)
@@ -345,7 +345,7 @@ def _running() -> int | None:
 
 
 def _read(answers: Any, came: queue.SimpleQueue[Any]) -> None:
-    """Read a stream to its end, and what it ends with where that is an error."""
+    """Put the events of a stream into a queue, and at last the error that it ends with, if any."""
     try:
         for event in answers:
             came.put(event)
@@ -355,12 +355,12 @@ def _read(answers: Any, came: queue.SimpleQueue[Any]) -> None:
 
 
 def _end(replica: str) -> None:
-    """End a replica that is stuck; Serve begins another.
+    """Kill a replica that is stuck; Serve starts another.
 
     Raises:
         ReplicaLost: in any case.
     """
-    with suppress(ValueError):  # it may have ended meanwhile
+    with suppress(ValueError):  # it may have died meanwhile
         ray.kill(ray.get_actor(replica, namespace="serve"))
     raise ReplicaLost(f"{replica} was stuck, and was ended")
 

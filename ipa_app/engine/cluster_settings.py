@@ -1,4 +1,4 @@
-"""What an operator says of a cluster, and what has to be said before Ray is imported. No Ray in here."""
+"""The operator's settings for a cluster, and what must be set before Ray is imported. Ray is not imported here."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class ClusterSettings:
     """How requests are drawn on many devices.
 
     Attributes:
-        address: "local" for replicas on this machine alone, or that of a cluster that runs; empty for none.
-        replicas: how many there are to be; 0 for one to each GPU, and one where there are none.
+        address: "local" for replicas on this machine alone, or the address of a running cluster; empty for none.
+        replicas: number of replicas; 0 for one per GPU, or a single one if there is no GPU.
         batch: most pictures that a device draws in one batch, and most requests that a replica has at a time; 0 for
-            what suits the model, of one request.
-        patience: seconds for which nothing may be heard of a request that is drawn; what is stuck for longer is ended.
-        threads: that each replica's model takes.
-        device: a torch device for every replica; empty for the fastest there is.
+            the batch size that suits the model, and one request.
+        patience: seconds that a replica may be silent on a request that it draws; after that it is killed as stuck.
+        threads: CPU threads for each replica's model.
+        device: a torch device for every replica; empty for the fastest available.
     """
 
     address: str
@@ -40,7 +40,7 @@ class ClusterSettings:
         """Read the settings.
 
         Raises:
-            UserError: a value is no whole number of at least 1.
+            UserError: a value is not a whole number of at least 1.
         """
         return cls(
             address=environment.get(CLUSTER_VARIABLE, "").strip(),
@@ -58,30 +58,30 @@ class ClusterSettings:
 
     @property
     def is_local(self) -> bool:
-        """Whether the cluster is this machine alone, begun and ended by this process."""
+        """Whether the cluster is this machine alone, started and shut down by this process."""
         return self.address == LOCAL
 
     def share(self, replicas: int, *, gpus: int) -> dict[str, float]:
-        """Return what of the cluster is each replica's: a GPU, a part of one where there are more replicas, or cores.
+        """Return each replica's share of the cluster: a GPU, part of one if there are more replicas, or CPU cores.
 
         Args:
-            replicas: how many there are to be.
-            gpus: how many the cluster has; Ray hides them from those who are given none.
+            replicas: number of replicas.
+            gpus: how many the cluster has; Ray hides them from replicas that are given none.
         """
         if gpus and self.device != "cpu":
             return {"num_gpus": 1 / ceil(replicas / gpus)}
         return {"num_cpus": self.threads}
 
     def prepare(self, environment: MutableMapping[str, str]) -> None:
-        """Set what Ray reads when it is imported, here and in every process that it begins."""
+        """Set the variables that Ray reads when it is imported, here and in every process that it starts."""
         environment.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         if self.is_local:
-            # Ray's own way to keep to 127.0.0.1, as it does on Windows and macOS. Elsewhere it opens its ports to the
-            # network, also for a cluster that is this machine alone.
+            # Ray's own switch for staying on 127.0.0.1, as it does on Windows and macOS. Elsewhere it opens its ports
+            # to the network, even for a cluster of this machine alone.
             environment.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-            # Whoever reaches those ports can have code run: nobody but this user may, on this machine either.
+            # Anyone who reaches those ports can run code: only this user may, even on this machine.
             environment.setdefault("RAY_AUTH_MODE", "token")
-            # By itself Ray lets everything else go first; drawing is as urgent here as in one process.
+            # By default Ray lowers its workers' priority; drawing is as urgent here as in one process.
             environment.setdefault("RAY_worker_niceness", "0")
-            # Serve looks after its replicas ten times a second by itself, for a fortieth of a core that they draw on.
+            # By default Serve checks its replicas ten times a second, at the cost of a fortieth of a core.
             environment.setdefault("RAY_SERVE_CONTROL_LOOP_INTERVAL_S", "1")

@@ -1,4 +1,4 @@
-"""What draws for an engine: this process's own device, or something elsewhere that takes whole requests."""
+"""The devices that draw for an engine: this process's own, or one elsewhere that takes whole requests."""
 
 from __future__ import annotations
 
@@ -21,54 +21,55 @@ if TYPE_CHECKING:
 
 
 class Turns(Protocol):
-    """The engine's queue, as a device sees it that has a job to draw."""
+    """The engine's queue, as seen by a device with a job to draw."""
 
     def companions(self, job: Job, *, room: int) -> list[Job]:
-        """Take from the queue what can be drawn in one batch with a job.
+        """Take from the queue the jobs that can be drawn in one batch with a job.
 
         Args:
-            job: that is drawn.
-            room: how many pictures there is room for beside its own.
+            job: being drawn.
+            room: how many pictures fit in the batch beside its own.
         """
         ...
 
     def cut_in(self, job: Job, *, room: Callable[[Plan], int] | None = None) -> Job | None:
-        """Take from the queue a single picture that is to be drawn before the next one of a job; None for none.
+        """Take a single-picture job from the queue, to be drawn before a job's next picture; None if there is none.
 
         Args:
             job: that is interrupted.
-            room: where it may be several pictures, or one of a series: how many of a plan's there is room for.
+            room: how many pictures of a plan there is room for, if jobs of several pictures or of a series may cut in;
+                None if they may not.
         """
         ...
 
     def next_batch(self, pictures: int) -> None:
-        """Hear that a job goes on after so many of its pictures, and that all who were to be let pass have been.
+        """Note that a job goes on after so many of its pictures, and that all who were to be let pass have been.
 
-        After none it is not its own turn yet, as it searches, and others are let pass again.
+        With 0 the job is still searching: its own turn has not come, and others may be let pass again.
         """
         ...
 
     def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
-        """Whether all that wait are of the visitors whom these jobs are of, or live."""
+        """Whether every waiting job is live or belongs to the visitors of these jobs."""
         ...
 
     def drawn(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Learn from pictures that are done how fast it goes.
+        """Record how long a batch of pictures took.
 
         Args:
-            jobs: whose each picture is.
+            jobs: the job of each picture.
             seconds: that they took together.
         """
         ...
 
 
 class Device(Protocol):
-    """What draws. The engine above it knows no more of it than this.
+    """Draws requests. This is all that the engine knows of it.
 
     Attributes:
         places: how many requests it draws at once, each in a thread of the engine's.
         lets_pass: whether single pictures can come between two batches of a request.
-        offers_live: whether a request may follow what its visitor is just changing: it begins and stops at once.
+        offers_live: whether a request may follow changes its visitor is making: it can begin and stop at once.
     """
 
     places: int
@@ -80,7 +81,7 @@ class Device(Protocol):
 
         Args:
             job: that has left the queue.
-            turns: what else waits.
+            turns: the rest of the queue.
         """
         ...
 
@@ -90,11 +91,11 @@ class Device(Protocol):
         ...
 
     def reports(self) -> Sequence[Report]:
-        """Return what each of the processes that draw elsewhere says of itself."""
+        """Return the reports of the processes that draw elsewhere."""
         ...
 
     def close(self) -> None:
-        """Let go of what it holds; nothing is drawn any more."""
+        """Release what it holds; nothing is drawn any more."""
         ...
 
 
@@ -112,20 +113,19 @@ class LocalDevice:
         Args:
             manager: of this process.
             detector: for poses from photos.
-            batch_limit: most pictures of a model's own size drawn in one batch, fewer of larger ones; None for what
-                suits the model. More than 1 gives up byte-equality for speed.
+            batch_limit: most pictures of a model's own size drawn in one batch, fewer for larger ones; None for what
+                suits the model. More than 1 trades byte-equality for speed.
         """
         self._manager = manager
         self._detector = detector
         self._batch_limit = batch_limit
-        # How many go into one batch with a model, and where memory did not suffice for so many, by what pictures of a
-        # batch have in common.
+        # The batch limit for a model, and the smaller limits, by batch key, where memory did not suffice for that.
         self._usual = 1
         self._fitting: dict[Hashable, int] = {}
         self._fitting_with: weakref.ref[LoadedModel] | None = None
 
     def draw(self, job: Job, turns: Turns) -> None:
-        """Carry out a job and what fits beside it. No model is held between two: another may need its memory."""
+        """Carry out a job and what fits beside it. No model is held between jobs: another may need its memory."""
         lease = wait_for_model(job, self._manager)
         if lease is not None:
             with lease:
@@ -134,8 +134,8 @@ class LocalDevice:
     def _draw(self, job: Job, model: LoadedModel, turns: Turns) -> None:
         """Carry out a job and what fits beside it.
 
-        What is live is drawn alone: beside others it would slow them down, and could not stop at once. So is what has
-        to be searched for first; meanwhile others are let pass.
+        Live jobs are drawn alone: beside others they would slow them down, and could not stop at once. So are jobs
+        that search first; meanwhile others are let pass.
         """
         if self._fitting_with is None or self._fitting_with() is not model:
             self._fitting, self._fitting_with = {}, weakref.ref(model)
@@ -150,28 +150,28 @@ class LocalDevice:
         self._carry_out(jobs, model, turns, before_next=let_pass)
 
     def _limit(self, plan: Plan) -> int:
-        """Return how many pictures of a plan are drawn in one batch at most."""
+        """Return the most pictures of a plan that are drawn in one batch."""
         limit = fitting_batch(self._usual, plan)
         return min(limit, self._fitting.get(plan.batch_key, limit))
 
     def reports(self) -> Sequence[Report]:
-        """Return nothing: this process speaks for itself."""
+        """Return no reports: there are no other processes."""
         return ()
 
     def close(self) -> None:
-        """Hold nothing: the models are the manager's."""
+        """Do nothing: the models belong to the manager."""
 
     def _let_pass(self, jobs: Sequence[Job], model: LoadedModel, turns: Turns, *, is_searching: bool) -> None:
-        """Draw pictures of others, where it is their turn, before the next ones of some jobs.
+        """Draw other jobs whose turn it is, before the next pictures of some jobs.
 
-        Between two batches these are single ones. While something is searched for it is whatever goes into one batch,
-        and one request at a time: the search may be over then. What takes more than a batch waits even so, as it could
-        not be interrupted. So do requests for another model: that would take the place of this one, whose turn it is,
-        and which would have to be read again before it is drawn with.
+        Between two batches these are single pictures. During a search they are anything that fits in one batch, one
+        request at a time, as the search may be over by then. A request of more than a batch waits even so, as it could
+        not be interrupted. So do requests for another model: it would replace this one, whose turn it is and which
+        would have to be read again.
         """
         room = self._limit if is_searching else None
         while (other := turns.cut_in(jobs[0], room=room)) is not None:
-            if not is_searching:  # otherwise it tells how far it is itself
+            if not is_searching:  # a search reports its own progress
                 jobs[0].let_pass()
             self._carry_out([other], model, turns, aside=jobs)
             if is_searching or all(each.done for each in jobs):

@@ -1,4 +1,4 @@
-"""Drawing one batch: its items in, pictures out. Where the engine meets diffusers."""
+"""Drawing one batch: items in, pictures out. This is where the engine calls diffusers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OnStep = Callable[[int], None]
-"""Told how many denoising steps are done; may raise to stop."""
+"""Called with the number of denoising steps done; may raise to stop."""
 
 
 @torch.inference_mode()
@@ -45,16 +45,16 @@ def draw(
     """Draw pictures in one batch.
 
     Args:
-        model: what draws.
+        model: that draws.
         items: one per picture.
-        plan: whose size, steps, guidance and task all of them share.
-        on_step: told after every step, and before each of the pictures is decoded.
+        plan: whose size, steps, guidance and task all items share.
+        on_step: called after every step, and before each picture is decoded.
         check: called more often than that, as for `LoadedModel.checked_by`; may raise to stop.
-        on_again: told when the steps begin once more, in single precision.
-        previewer: looks at the pictures while they are drawn, and changes nothing in them.
+        on_again: called when the steps begin again in single precision.
+        previewer: shows the pictures while they are drawn, and changes nothing in them.
 
     Returns:
-        A picture per item, mode "RGB"; None for one that the model's safety checker holds back.
+        A picture per item, mode "RGB"; None for one that the model's safety checker withholds.
 
     Raises:
         UserError: the model's numbers ran out of range, in single precision too.
@@ -91,7 +91,7 @@ def denoise(
     pipeline = guided.applied_to(pipeline) if guidance else pipeline
 
     def after_step(_pipeline: DiffusionPipeline, step: int, _timestep: object, tensors: dict) -> dict:
-        # Some schedules take more turns than steps: PNDM, which Stable Diffusion 1.5 comes with, one more.
+        # Some schedulers have more timesteps than steps: PNDM, Stable Diffusion 1.5's own, has one more.
         done = (step + 1) * steps // _pipeline.num_timesteps
         if "image_prompt" in told:
             told["image_prompt"].at_step(done)
@@ -116,10 +116,10 @@ def denoise(
 
 
 def _acting(inputs: dict[str, Any], *, scheduler: Any, steps: int) -> dict[str, Any]:
-    """Return a pipeline's arguments with a ControlNet's range that holds one of the scheduler's turns at least.
+    """Return a pipeline's arguments with a ControlNet range that holds at least one of the scheduler's timesteps.
 
-    Diffusers counts by turns, and by those that lie in it as a whole. Where there are more of them than steps, as with
-    PNDM and Heun, a range of a whole step may hold none; then it is the turn in its middle.
+    Diffusers applies a ControlNet at timesteps that lie wholly within the range. Where there are more timesteps than
+    steps, as with PNDM and Heun, a range of a whole step may hold none; the timestep in its middle is used then.
     """
     if "control_guidance_start" not in inputs:
         return inputs
@@ -134,9 +134,9 @@ def _acting(inputs: dict[str, Any], *, scheduler: Any, steps: int) -> dict[str, 
 
 
 def _has_two_sides(pipeline: Any, plan: Plan) -> bool:
-    """Return whether the UNet has an unconditional side, in some steps at least.
+    """Whether the UNet is run on an unconditional side too, in some steps at least.
 
-    A model distilled to follow a guidance it is told, as LCM, is run once per step and not on both sides.
+    A guidance-distilled model such as LCM takes the guidance scale as an input and runs once per step.
     """
     return plan.guidance_scale > 1 and pipeline.unet.config.time_cond_proj_dim is None
 
@@ -144,14 +144,14 @@ def _has_two_sides(pipeline: Any, plan: Plan) -> bool:
 def _prompt_inputs(
     items: Sequence[BatchItem], *, model: LoadedModel, pipeline: DiffusionPipeline, guidance: bool
 ) -> dict[str, Any]:
-    """Return what a pipeline is told of the items' prompts; negative ones count with guidance only."""
+    """Return a pipeline's arguments for the items' prompts; negative prompts count with guidance only."""
     negative_prompts = [item.negative_prompt for item in items] if guidance else None
     prompts = [item.prompt for item in items]
     return prompt_inputs(model.family, pipeline, prompts, negative_prompts, device=model.device)
 
 
 def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.Generator]) -> dict[str, Any]:
-    """Return what denoising starts from: every picture's noise, unless diffusers adds noise to a picture."""
+    """Return what denoising starts from: each picture's own noise, unless diffusers adds noise to a picture itself."""
     if plan.pipeline_task == "image_to_image":
         return {}
     pipeline: Any = model.pipelines["text_to_image"]
@@ -162,10 +162,11 @@ def _start_inputs(model: LoadedModel, *, plan: Plan, generators: Sequence[torch.
 
 
 def _attention_prompts(items: Sequence[BatchItem], *, model: LoadedModel, plan: Plan, guidance: bool) -> dict[str, Any]:
-    """Stack what the items' attention is told beside their prompts, by the names that it knows it by.
+    """Stack the items' image prompts and regional prompts, as cross-attention arguments by name.
 
     Returns:
-        An `ImagePromptBatch` and a `RegionalPromptBatch`; neither of them is plain Stable Diffusion.
+        An `ImagePromptBatch` and a `RegionalPromptBatch`, each only if there is any; an empty dict means plain Stable
+        Diffusion.
     """
     pipeline: Any = model.pipelines["text_to_image"]
     place: dict[str, Any] = {"dtype": pipeline.unet.dtype, "device": model.device}
@@ -205,7 +206,7 @@ def _noise(generators: Sequence[torch.Generator], *, channels: int, size: tuple[
 def _decode(
     model: LoadedModel, latents: torch.Tensor, *, plan: Plan, is_draft: bool, check: Callable[[], None]
 ) -> Image.Image:
-    """Turn the latents (1, channels, height, width) of one picture into it."""
+    """Decode the latents (1, channels, height, width) of one picture."""
     pipeline: Any = model.pipelines["text_to_image"]
     vae = model.draft_vae if is_draft else model.vae
     upcast = model.family.needs_upcast(vae)
@@ -220,7 +221,7 @@ def _decode(
         with memory_errors():
             pixels = all_attempts()
     except OutOfMemoryError:
-        # In pieces, from the latents that are there: denoising was the most of the work.
+        # Decode the same latents in tiles: denoising was most of the work, and is not repeated.
         with in_tiles(vae):
             pixels = all_attempts()
     return pipeline.image_processor.postprocess(pixels, output_type="pil")[0]
@@ -235,12 +236,12 @@ def _finite(
     check: Callable[[], None],
     on_again: Callable[[], None] = lambda: None,
 ) -> torch.Tensor:
-    """Carry out work, once more in single precision where its result has infinities or NaN: a black picture.
+    """Run `work`, again in single precision if its result has infinities or NaN, which would make a black picture.
 
-    That the weights themselves have none was made sure of when they were read.
+    The weights themselves have none: they were checked when they were read.
 
     Raises:
-        UserError: it has them still.
+        UserError: the result still has some.
     """
     values = work()
     if not torch.isfinite(values).all() and model.dtype != torch.float32:

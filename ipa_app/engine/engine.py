@@ -1,4 +1,4 @@
-"""The engine: a queue of requests, and the threads that have them drawn, one for each place of a device."""
+"""The engine: a queue of requests, and one thread for each place of a device, which has them drawn."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ logger = logging.getLogger(__name__)
 
 
 class Engine:
-    """Takes requests from any thread and has them drawn in turn. Devices draw them, and see it as `Turns`.
+    """Takes requests from any thread and has a device draw them in turn. The device sees the engine as `Turns`.
 
     Attributes:
-        metrics: its numbers, for whoever runs it.
-        device: draws for it.
+        metrics: its numbers, for the operator.
+        device: draws the pictures.
     """
 
     def __init__(
@@ -53,9 +53,9 @@ class Engine:
 
         Args:
             manager: where models come from.
-            limits: how much may wait; what is beyond is turned away.
-            batch_limit: as for `LocalDevice`, where there is no other one.
-            device: draws; None draws in this process with the models of a `ModelManager`.
+            limits: how much may wait; anything beyond is refused.
+            batch_limit: as for `LocalDevice`; used only if device is None.
+            device: draws the pictures; None draws in this process with the models of a `ModelManager`.
         """
         self.metrics = Metrics()
         self._manager = manager
@@ -64,7 +64,7 @@ class Engine:
         self.device = device or self._own_device(manager, batch_limit=batch_limit)
         self._pace = Pace()
         self._waiting: FairQueue[Job] = FairQueue(limits or Limits())
-        # With how many pictures each still lacks.
+        # With the number of pictures that each still lacks.
         self._running: dict[Job, int] = {}
         self._refusal: Message | None = None
         self._closed = False
@@ -89,7 +89,7 @@ class Engine:
 
     @property
     def trouble(self) -> Message | None:
-        """Why nothing more is drawn; None while requests are taken."""
+        """Why nothing more is drawn; None while requests are accepted."""
         return self._refusal
 
     def submit(
@@ -107,13 +107,13 @@ class Engine:
 
         Args:
             request: what to draw.
-            previews: whether its progress shows the pictures while they are drawn, which takes a tenth longer at
-                most; never while anybody else waits.
+            previews: whether its progress includes previews of the pictures, which makes drawing at most a tenth
+                slower; there are none while anybody else waits.
             visitor: as for `Job`.
             bulk: as for `Job`.
-            live: as for `Job`; of one picture. The visitor's live job before it is cancelled, waiting or drawn.
+            live: as for `Job`; for one picture. Cancels the visitor's previous live job, whether waiting or drawn.
             observer: as for `Job`.
-            admitted: whether it has been taken once, before it was stopped to wait again, and is not turned away now.
+            admitted: whether it was accepted once, before it was stopped to wait again, and must not be refused now.
 
         Raises:
             UserError: there is no such model, it is not downloaded, it cannot do this, or too many requests wait.
@@ -121,7 +121,7 @@ class Engine:
         with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
-            # Asked here, where nobody else has to wait for the answer: it may take a look at a picture.
+            # Asked here, where nobody else waits for the answer: finding it may mean looking at a picture.
             may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
             job = self._make_job(
                 plan, previews=previews, visitor=visitor, bulk=bulk, live=live, may_search=may_search, observer=observer
@@ -130,10 +130,10 @@ class Engine:
             return job
 
     def check_room(self, visitor: str, size: int, *, live: bool = False) -> None:
-        """Make sure that a visitor's request with pictures of so many bytes may wait, before these are opened.
+        """Check that a visitor's request with pictures of `size` bytes may wait, before the pictures are opened.
 
         Raises:
-            UserError: nothing more is taken, or too much waits.
+            UserError: no more requests are accepted, or too much waits.
         """
         with self.metrics.counting_refusals(), self._changed:
             if self._refusal:
@@ -155,7 +155,7 @@ class Engine:
             self._changed.notify_all()
 
     def _enqueue(self, job: Job, *, admitted: bool = False) -> None:
-        """Let a job wait, and stop what it overtakes or what gives way to it; called with the lock held."""
+        """Add a job to the queue, and stop what it replaces or what gives way to it; called with the lock held."""
         visitor, size = job.visitor, job.memory_size
         if job.live:
             replaced = self._waiting.add_live(job, visitor=visitor, size=size)
@@ -171,7 +171,7 @@ class Engine:
             self._make_way()
 
     def _make_way(self) -> None:
-        """Let live jobs give way to what is not live, the latest first, as far as needed; called with the lock held."""
+        """Make as many live jobs as needed give way to others, the latest first; called with the lock held."""
         at_work = [job for job in self._running if not job.done]
         others = sum(not job.live for job in (*at_work, *self._waiting))
         live = [job for job in at_work if job.live and not job.gives_way]
@@ -179,7 +179,7 @@ class Engine:
             job.give_way()
 
     def _wait_again(self, job: Job) -> None:
-        """Let a live job that gave way wait once more; called with the lock held."""
+        """Put a live job that gave way back into the queue; called with the lock held."""
         if job.cancelled:
             job.fail(Cancelled())
         else:
@@ -188,14 +188,14 @@ class Engine:
                 self._enqueue(job)
 
     def find_pose(self, photo: Image.Image, *, model: str, options: PoseOptions) -> PoseSearch:
-        """Begin to look for the pose in a photo, or in a picture of a toy character, and give the search.
+        """Start searching for the pose in a photo, or in a picture of a toy character, and return the search.
 
         It does not wait in the queue, and the model need not be loaded.
 
         Args:
             photo: mode "RGB".
-            model: the one to draw with; toy characters are recognised where it draws such.
-            options: how people are looked for.
+            model: the one to draw with; toy characters are recognised if it draws them.
+            options: how people are detected.
 
         Raises:
             UserError: there is no such model.
@@ -213,12 +213,12 @@ class Engine:
         admitted: bool = False,
         stopped: Series | None = None,
     ) -> Series:
-        """Put the requests of a series into the queue one behind the other: all of them, or none.
+        """Put the requests of a series into the queue one after the other: all of them, or none.
 
         Args:
             parts: its requests.
             previews: as for `submit`.
-            visitor: whose all of them are; by default nobody else's.
+            visitor: who owns them all; by default a visitor of its own.
             observers: as for `submit`, one for each.
             admitted: as for `submit`.
             stopped: as for `Series.submitted`.
@@ -231,7 +231,7 @@ class Engine:
         return Series.submitted(parts, submit, observers=observers, stopped=stopped)
 
     def finish(self, limit_s: float) -> None:
-        """Take nothing more, tell those who wait, and give what is being drawn so long to end."""
+        """Accept no more requests, fail those that wait, and give those being drawn `limit_s` seconds to end."""
         with self._changed:
             self._refusal = self._refusal or Message("engine.closing")
             waiting, drawing = self._empty_queue(), tuple(self._running)
@@ -256,7 +256,7 @@ class Engine:
         self.device.close()
 
     def _run(self) -> None:
-        """Draw until the engine is closed. Whatever else ends this thread ends all that waits for it."""
+        """Draw until the engine is closed. If anything else ends this thread, all waiting and running jobs fail."""
         try:
             while (job := self._next()) is not None:
                 self.device.draw(job, self)
@@ -266,12 +266,12 @@ class Engine:
                         self._wait_again(job)
                     self._announce_positions()
                     self._changed.notify_all()
-                del job  # with its pictures, while there is no other
+                del job  # frees its pictures while waiting for the next one
         finally:
             self._end()
 
     def _leave(self, put_back: Job | None = None) -> None:
-        """Count no more among those at work what is done, and what gave way; called with the lock held."""
+        """Drop from the running jobs those that are done and the one put back; called with the lock held."""
         self._running = {job: left for job, left in self._running.items() if job is not put_back and not job.done}
 
     def _end(self) -> None:
@@ -285,14 +285,14 @@ class Engine:
             job.fail(Cancelled() if job.cancelled else InternalError())
 
     def _empty_queue(self) -> list[Job]:
-        """Take out all that waits, so that no thread begins it; called with the lock held."""
+        """Remove everything from the queue, so that no thread begins it; called with the lock held."""
         waiting = list(self._waiting)
         for job in waiting:
             self._waiting.remove(job)
         return waiting
 
     def cut_in(self, job: Job, *, room: Callable[[Plan], int] | None = None) -> Job | None:
-        """Take from the queue what is to be drawn before the next pictures of a job; see `Turns`."""
+        """Take from the queue a job to be drawn before the next pictures of another; see `Turns`."""
         with self._changed:
             self._leave()
             other = self._waiting.cut_in(partial(self._may_cut_in, job=job, room=room), bulk=room is not None)
@@ -302,19 +302,19 @@ class Engine:
         return other
 
     def next_batch(self, pictures: int) -> None:
-        """Go on with what was interrupted by those who cut in, after so many of its pictures."""
+        """Resume what was interrupted by those who cut in, after so many of its pictures."""
         with self._changed:
             self._waiting.next_batch(pictures)
             self._announce_positions()
 
     def nobody_else_waits(self, jobs: Sequence[Job]) -> bool:
-        """Whether all that wait are of the visitors whom these jobs are of, or live."""
+        """Whether every waiting job is live or belongs to the visitors of these jobs."""
         visitors = {job.visitor for job in jobs}
         with self._changed:
             return all(job.live or job.visitor in visitors for job in self._waiting)
 
     def _next(self) -> Job | None:
-        """Wait for the request whose turn it is; None when the engine is closed."""
+        """Wait for the next request and return it; None when the engine is closed."""
         with self._changed:
             self._changed.wait_for(lambda: len(self._waiting) or self._closed)
             if self._closed:
@@ -324,15 +324,15 @@ class Engine:
             return job
 
     def _begin(self, job: Job) -> None:
-        """Count a job that has left the queue among those at work; called with the lock held."""
+        """Add a job that has left the queue to the running ones; called with the lock held."""
         self._running[job] = job.plan.request.count
         job.begin()
         logger.info("Request %s: it is its turn.", job.id)
 
     def companions(self, job: Job, *, room: int) -> list[Job]:
-        """Take from the queue what can be drawn in one batch with a job, in the order of the queue.
+        """Take from the queue the jobs that can be drawn in one batch with a job, in the order of the queue.
 
-        Never what is live, nor what others would have to wait for.
+        Never live jobs, nor any that may search first, as the others would have to wait for it.
         """
         with self._changed:
             taken = []
@@ -348,17 +348,17 @@ class Engine:
         return taken
 
     def _drop(self, job: Job) -> None:
-        """Take a cancelled request out of the queue; one that is being drawn notices by itself."""
+        """Remove a cancelled request from the queue; one that is being drawn notices by itself."""
         with self._changed:
             if self._waiting.remove(job):
                 job.fail(Cancelled())
                 self._announce_positions()
 
     def drawn(self, jobs: Sequence[Job], seconds: float) -> None:
-        """Learn from a batch how fast it goes.
+        """Record how long a batch took.
 
         Args:
-            jobs: whose its pictures were, one by one.
+            jobs: the job of each of its pictures.
             seconds: that it took.
         """
         with self._changed:
@@ -372,18 +372,18 @@ class Engine:
             self._changed.notify_all()
 
     def _note_end(self, job: Job) -> None:
-        """Write down how a request ended, without a word of what was asked for."""
+        """Log how a request ended, without a word of what was asked for."""
         logger.info("Request %s: %s.", job.id, self.metrics.ended(job.error))
 
     def _announce_positions(self) -> None:
-        """Report to those who wait how many are before them, and how long that takes; called with the lock held."""
+        """Report to waiting jobs how many are ahead of them and for how long; called with the lock held."""
         places = self._waiting.places()
         waits = self._pace.waits(places, self._running, at_once=self.device.places, passes=self._may_cut_in)
         for index, (place, wait_s) in enumerate(zip(places, waits, strict=True)):
             place.item.move_to(index + len(self._running), wait_s=wait_s)
 
     def _may_cut_in(self, other: Job, job: Job, *, room: Callable[[Plan], int] | None = None) -> bool:
-        """Return whether a request can be drawn before the next pictures of a job: in a batch, by the model there."""
+        """Whether a request can be drawn before the next pictures of a job: in one batch, with the same model."""
         begins_at_once = not (other.live or other.may_search) and other.plan.entry.name == job.plan.entry.name
         most = 1 if room is None else room(other.plan)
         return self.device.lets_pass and begins_at_once and other.plan.request.count <= most

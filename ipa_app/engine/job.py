@@ -1,4 +1,4 @@
-"""A request on its way: what its owner may watch, wait for and cancel."""
+"""A submitted request, which its owner may watch, wait for and cancel."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from ipa_app.engine.results import GenerateResult, Phase, Progress
 from ipa_app.messages import Message
 
 _ROUNDED_S = 10
-_BYTES_PER_PIXEL = 4  # as Pillow holds them in most modes, RGB too
+_BYTES_PER_PIXEL = 4  # what Pillow uses in most modes, including RGB
 
 
 class GaveWay(Exception):  # noqa: N818 - no error: the job is drawn later
-    """A live job stops being drawn, as somebody waits who is not live."""
+    """A live job stops being drawn because a job that is not live waits."""
 
 
 class JobObserver:
-    """Is told of a job's way, each time at once and by whichever thread; by default it takes no notice."""
+    """Callbacks for the stages of a job, called immediately and from any thread; by default they do nothing."""
 
     def begun(self) -> None:
         """It is the job's turn."""
 
     def finished(self, result: GenerateResult) -> None:
-        """Its pictures are there; those who watch it have not been told yet."""
+        """The job has its pictures; its watchers have not been told yet."""
 
     def failed(self, error: Exception) -> None:
-        """It has ended without pictures."""
+        """The job has ended without pictures."""
 
 
 class Job(Observable[GenerateResult]):
@@ -58,15 +58,15 @@ class Job(Observable[GenerateResult]):
 
         Args:
             plan: what is to be drawn.
-            on_cancel: told when the owner cancels, so that a waiting job can be dropped at once.
-            on_phase: told of each phase that is over, and how many seconds it took.
-            on_end: told once, when the job has ended.
+            on_cancel: called when the owner cancels, so that a waiting job can be dropped at once.
+            on_phase: called after each phase with its name and how many seconds it took.
+            on_end: called once, when the job has ended.
             previews: whether its watchers want to see the pictures while they are drawn.
-            visitor: whose it is, where several jobs may be one visitor's; by default nobody else's.
-            bulk: whether it is one of many, so that single pictures of others go first; so is one of several pictures.
-            live: whether it follows what its visitor is just changing; a newer one replaces it, and others go first.
+            visitor: its owner, where one visitor may have several jobs; by default a visitor of its own.
+            bulk: whether it is one of many, so that others' single pictures go first; true for several pictures anyway.
+            live: whether it follows changes its visitor is making; a newer one replaces it, and other jobs go first.
             may_search: whether others should not have to wait until its drawing begins; see `Task.may_search`.
-            observer: told of its way.
+            observer: told of its stages.
         """
         super().__init__()
         self.visitor = visitor or self.id
@@ -83,7 +83,7 @@ class Job(Observable[GenerateResult]):
 
     @property
     def position(self) -> int:
-        """How many requests come before this one; 0 for one that is next, at work or done."""
+        """How many requests come before this one; 0 if it is next, being drawn or done."""
         return self._place[0] if self._place else 0
 
     @property
@@ -98,17 +98,17 @@ class Job(Observable[GenerateResult]):
 
     @property
     def error(self) -> Exception | None:
-        """What it ended with, if not with pictures."""
+        """The error it ended with; None while it has not ended, or if it has its pictures."""
         return self._error
 
     def cancel(self) -> None:
-        """Stop: at once while waiting, within a denoising step while drawing. Does nothing to one that is done."""
+        """Stop: at once while waiting, within a denoising step while drawing. Does nothing once it is done."""
         super().cancel()
         self._on_cancel(self)
 
     @property
     def gives_way(self) -> bool:
-        """Whether it shall stop being drawn, or has stopped, and begin anew when nothing but live jobs waits."""
+        """Whether it must stop, or has stopped, being drawn, to start again when only live jobs wait."""
         return self._gives_way.is_set()
 
     def give_way(self) -> None:
@@ -120,18 +120,18 @@ class Job(Observable[GenerateResult]):
         self._gives_way.clear()
 
     def check_cancelled(self) -> None:
-        """Stop here if the owner wants to, or if it shall give way.
+        """Stop here if the owner has cancelled it, or if it must give way.
 
         Raises:
-            Cancelled: the owner does.
-            GaveWay: it shall give way.
+            Cancelled: the owner has cancelled it.
+            GaveWay: it must give way.
         """
         super().check_cancelled()
         if self.gives_way:
             raise GaveWay
 
     def fail_by(self, error: Exception) -> None:
-        """End with whatever went wrong; giving way is no end."""
+        """End with an error; giving way does not end the job."""
         if not isinstance(error, GaveWay):
             super().fail_by(error)
 
@@ -140,7 +140,7 @@ class Job(Observable[GenerateResult]):
 
         Args:
             position: 0 for the next.
-            wait_s: seconds until it is drawn, about; None where nobody knows.
+            wait_s: approximate seconds until it is drawn; None if unknown.
         """
         place = position, None if wait_s is None else ceil(wait_s / _ROUNDED_S) * _ROUNDED_S
         if place != self._place:
@@ -148,29 +148,29 @@ class Job(Observable[GenerateResult]):
             self.emit(Progress(phase="queued", message=_waiting(*place)))
 
     def begin(self) -> None:
-        """Leave the queue: it is this one's turn."""
+        """Leave the queue: it is this job's turn."""
         self._place = None
         self._observer.begun()
 
     def let_pass(self) -> None:
-        """Report to the watchers that a single picture of somebody else is drawn between two of this one's."""
+        """Report to the watchers that a single picture of somebody else is drawn between two of this job's."""
         self.emit(Progress(phase="queued", message=Message("doing.letting_pass")))
 
     def emit(self, progress: Progress) -> None:
-        """Report to the watchers how far it is, and take the time of a phase that is over."""
+        """Report progress to the watchers, and measure the time of a phase that has ended."""
         if progress.phase != self._phase and not self.done:
             self._end_phase()
             self._phase = progress.phase
         super().emit(progress)
 
     def finish(self, result: GenerateResult) -> bool:
-        """End well."""
+        """End with a result."""
         if not self.done:
             self._observer.finished(result)
         return self._ended(super().finish(result))
 
     def fail(self, error: Exception) -> bool:
-        """End with an error, which is this one's alone."""
+        """End with an error, which belongs to this job alone."""
         is_now = self._ended(super().fail(error))
         if is_now:
             self._observer.failed(error)
@@ -189,7 +189,7 @@ class Job(Observable[GenerateResult]):
 
 
 def _memory_size(value: object) -> int:
-    """Return the bytes of all pictures in a value: a picture itself, or some in a tuple or a dataclass."""
+    """Return the bytes of all pictures in a value: a picture, or any in a tuple or a dataclass."""
     if isinstance(value, Image.Image):
         return value.width * value.height * _BYTES_PER_PIXEL
     if isinstance(value, tuple):
@@ -200,7 +200,7 @@ def _memory_size(value: object) -> int:
 
 
 def _waiting(position: int, seconds: int | None) -> Message:
-    """Return how many come before, and how long that takes where it is known."""
+    """Return a message on how many come before, and how long that takes if known."""
     ahead = Message("doing.requests_before", count=position) if position else Message("doing.next_in_line")
     if not seconds:
         return ahead

@@ -1,4 +1,4 @@
-"""Keeping what is asked for until it is drawn, and what is drawn, in the library on the disk."""
+"""Keeping orders until they are drawn, and the pictures drawn, in the library on the disk."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from ipa_app.messages import Message, as_data, from_data
 logger = logging.getLogger(__name__)
 
 MOST_BEGUN = 3
-"""How often a part of an order is begun: what was drawn when the process died is taken up twice."""
+"""How often a part of an order is begun: one that was being drawn when the process died is tried twice more."""
 
 _AGAIN_S = 10.0
 _DAY_S = 86400.0
@@ -44,11 +44,11 @@ class Order:
     """What a visitor asks for at once.
 
     Attributes:
-        parts: its requests, their seeds decided.
-        visitor: whose it is; None for nobody else's.
+        parts: its requests, with definite seeds.
+        visitor: its owner; None for a visitor of its own.
         is_series: whether the parts are shown as one.
-        previews: whether somebody watches how they are drawn.
-        live: whether it follows what its visitor is just changing; such a one is never kept.
+        previews: whether somebody watches them being drawn.
+        live: whether it follows changes its visitor is making; such an order is never kept.
     """
 
     parts: tuple[Part, ...]
@@ -59,11 +59,11 @@ class Order:
 
 
 class KeptOrder:
-    """An order on its way: by default it lies nowhere, and is gone with the process.
+    """An order being carried out; by default it is stored nowhere and ends with the process.
 
     Attributes:
-        id: names it, for longer than a process.
-        refusal: why it is drawn no more; None for one that is.
+        id: identifies it beyond the life of a process.
+        refusal: why it will not be drawn; None if it will.
     """
 
     def __init__(self, order: Order, *, id: str = "", refusal: UserError | None = None) -> None:
@@ -73,23 +73,23 @@ class KeptOrder:
 
     @property
     def observers(self) -> list[JobObserver]:
-        """Who is to be told of the job of each part."""
+        """The observers of the parts' jobs, one for each part."""
         return [JobObserver() for _ in self.order.parts]
 
     def refuse(self, error: UserError) -> None:
-        """Note why it is not drawn, until whoever asked for it comes."""
+        """Record why it is not drawn, until its owner comes back."""
         self.refusal = error
 
     def drop(self) -> None:
-        """Let it go: nobody wants it any more. What was drawn of it is kept."""
+        """Forget it: nobody wants it any more. What was drawn of it is kept."""
 
     def note(self) -> Message | None:
-        """Return what is to be said of the keeping of what was drawn, once that has been tried."""
+        """Return a message on any trouble with saving what was drawn, once that has been tried."""
         return None
 
 
 class Keeper:
-    """Where orders are kept: this one keeps none."""
+    """Keeps orders; this base class keeps none."""
 
     def keep(self, order: Order) -> KeptOrder:
         """Keep an order until it is drawn, or dropped."""
@@ -101,20 +101,20 @@ class Keeper:
 
     @property
     def shown(self) -> Pictures | None:
-        """The pictures that may be shown to whoever opens the page; None where there are none."""
+        """The pictures that may be shown to everyone who opens the page; None if there are none."""
         return None
 
     @property
     def sets(self) -> NamedFiles | None:
-        """The sets of references, which all who open the page may see and change; None where none are kept."""
+        """The sets of references, which everyone who opens the page may see and change; None if none are kept."""
         return None
 
     def close(self) -> None:
-        """Write what can be written, and end."""
+        """Write what can be written, and stop."""
 
 
 class _Kept(KeptOrder):
-    """An order in the library; all that is written about it is written by the keeper's thread, but the beginning."""
+    """An order in the library. Its record is first written by the caller, and later only by the keeper's thread."""
 
     def __init__(self, order: Order, record: WaitingRecord, keeper: LibraryKeeper, *, is_written: bool = True) -> None:
         super().__init__(order, id=record.id)
@@ -130,13 +130,13 @@ class _Kept(KeptOrder):
         return [_Observer(self, index) for index in range(len(self.order.parts))]
 
     def count_begun(self, index: int, change: int) -> None:
-        """Note that a part has been begun once more, or once less."""
+        """Count a part as begun once more, or once less."""
         begun = [count + change * (place == index) for place, count in enumerate(self.record.begun)]
         self.record = replace(self.record, begun=tuple(begun))
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing more is to come of it."""
+        """Whether nothing more will come of it."""
         return self.is_dropped or len(self.ended) == len(self.record.parts)
 
     def refuse(self, error: UserError) -> None:
@@ -153,7 +153,7 @@ class _Kept(KeptOrder):
 
 @dataclass(frozen=True, eq=False)
 class _Event:
-    """What became of a part of an order, or of all of it."""
+    """What happened to a part of an order, or to all of it."""
 
     kept: _Kept
     what: str
@@ -172,7 +172,7 @@ class _Observer(JobObserver):
         self._tell("finished", result)
 
     def failed(self, error: Exception) -> None:
-        # What was stopped from outside is not over: whoever really stopped it drops it.
+        # A job stopped from outside does not end its order: if the owner stopped it, the order is dropped separately.
         is_put_back = isinstance(error, Cancelled) or (
             isinstance(error, UserError) and error.message.key in ("engine.closing", "engine.dead")
         )
@@ -183,19 +183,19 @@ class _Observer(JobObserver):
 
 
 class LibraryKeeper(Keeper):
-    """Keeps orders and pictures in a library, by one thread that nobody waits for while they draw."""
+    """Keeps orders and pictures in a library, in a thread of its own so that drawing never waits for the disk."""
 
     def __init__(self, library: Library, *, shows: bool) -> None:
         """Start the thread.
 
         Args:
             library: where things are kept.
-            shows: whether its pictures may be shown to whoever opens the page.
+            shows: whether its pictures may be shown to everyone who opens the page.
         """
         self._library = library
         self._shows = shows
         self._trouble: Message | None = None
-        # Results that there was no room for, and when they are tried again.
+        # Results that could not be written yet, and when they are tried again.
         self._unsaved: list[_Event] = []
         self._again = 0.0
         self._removing = time.monotonic() + _DAY_S
@@ -204,7 +204,7 @@ class LibraryKeeper(Keeper):
         self._thread.start()
 
     def keep(self, order: Order) -> KeptOrder:
-        """Write an order down; where there is no room for it, it is drawn all the same."""
+        """Store an order; if it cannot be written, it is drawn all the same."""
         data = [part_as_data(part) for part in order.parts]
         pictures = {name: image for _, each in data for name, image in each.items()}
         record = WaitingRecord(
@@ -220,32 +220,32 @@ class LibraryKeeper(Keeper):
         return _Kept(order, record, self, is_written=self._put(record, pictures))
 
     def left_over(self) -> list[KeptOrder]:
-        """Return what waits in the library. What has been begun too often, or cannot be read, has a refusal."""
+        """Return the orders that wait in the library. Those begun too often or not readable have a refusal."""
         return [self._left_over(record) for record in self._library.waiting.records() if not self._is_past(record)]
 
     @property
     def shown(self) -> Pictures | None:
-        """All that was made."""
+        """All pictures that were made; None if they may not be shown."""
         return self._library.pictures if self._shows else None
 
     @property
     def sets(self) -> NamedFiles | None:
-        """All sets of references."""
+        """All sets of references; None if they may not be shown."""
         return self._library.named_files("references", name_in) if self._shows else None
 
     def note(self) -> Message | None:
-        """Return why what has been told so far is not written; None where it is."""
+        """Wait until the events so far are handled, and return why not all is written; None if it is."""
         reached = threading.Event()
         self._events.put(reached)
         reached.wait(_SAVING_S)
         return self._trouble
 
     def tell(self, event: _Event) -> None:
-        """Hear of an order; returns at once."""
+        """Queue an event of an order for the thread; returns at once."""
         self._events.put(event)
 
     def close(self) -> None:
-        """Write what there is room for, and let the library go. What could not be written is drawn again."""
+        """Write what there is room for, and close the library. What could not be written is drawn again."""
         self._events.put(None)
         self._thread.join(_SAVING_S)
         self._library.close()
@@ -283,14 +283,14 @@ class LibraryKeeper(Keeper):
                 if isinstance(event, _Event):
                     self._hear(event)
                 self._look_after(is_open=is_open)
-            except Exception:  # a bug: it is said, and what comes after it is kept all the same
+            except Exception:  # a bug: report it, and keep handling later events
                 logger.exception("The library could not be brought up to date.")
                 self._trouble = Message("library.internal_error")
             if isinstance(event, threading.Event):
                 event.set()
 
     def _look_after(self, *, is_open: bool) -> None:
-        """Do what is done after a while: an app may run for months."""
+        """Do the periodic work: an app may run for months."""
         if self._unsaved and (not is_open or time.monotonic() >= self._again):
             self._save_again()
         if time.monotonic() >= self._removing:
@@ -316,7 +316,7 @@ class LibraryKeeper(Keeper):
         self._settle(kept)
 
     def _save_again(self) -> None:
-        """Try what there was no room for once more."""
+        """Try again to save what could not be written."""
         unsaved, self._unsaved = self._unsaved, []
         for event in unsaved:
             self._save_or_wait(event)
@@ -324,7 +324,7 @@ class LibraryKeeper(Keeper):
         self._again = time.monotonic() + _AGAIN_S
 
     def _save_or_wait(self, event: _Event) -> None:
-        """Write what has been drawn; where there is no room for it, it is tried again after a while."""
+        """Save what has been drawn; if it cannot be written, try again after a while."""
         if not self._save(event):
             if not self._unsaved:
                 self._again = time.monotonic() + _AGAIN_S
@@ -342,7 +342,7 @@ class LibraryKeeper(Keeper):
             self._note_trouble(error)
             return False
         except Exception:
-            # A bug: the page has the pictures, and trying again would not help.
+            # A bug: the page has the pictures, and another try would not help.
             logger.exception("A picture could not be kept in the library.")
         return True
 
@@ -363,7 +363,7 @@ class LibraryKeeper(Keeper):
                 )
 
     def _settle(self, kept: _Kept) -> None:
-        """Write down how far an order is; forget one that is over, once all that was drawn of it is written."""
+        """Record an order's progress; remove one that is over, once all that was drawn of it is written."""
         if not kept.is_over:
             if kept.is_written:
                 self._put(kept.record)
@@ -388,7 +388,7 @@ class LibraryKeeper(Keeper):
 
 
 def build_keeper(library: Library | None, *, shows: bool) -> Keeper:
-    """Return what keeps things in a library, or nothing without one; `shows` is as for `LibraryKeeper`."""
+    """Return a keeper for a library, or one that keeps nothing if there is none; `shows` is as for `LibraryKeeper`."""
     return LibraryKeeper(library, shows=shows) if library else Keeper()
 
 

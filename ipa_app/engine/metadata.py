@@ -1,6 +1,6 @@
-"""What a result's file says of how it was made, and back from there to the request, whoever may have made the file.
+"""The record in a result's file of how it was made, and restoring the request from it. Files are not trusted.
 
-The file holds what `metadata_of` notes and the pictures that `input_pictures` names.
+The file holds what `metadata_of` returns and the pictures that `input_pictures` returns.
 """
 
 from __future__ import annotations
@@ -38,42 +38,42 @@ INPUT_KINDS = {
 """The names of all input pictures, and what kind each is."""
 
 STYLED = ("styled_prompt", "styled_negative_prompt")
-"""What is noted of a style: the prompts as they are with it, since a file of styles may change."""
+"""What is recorded of a style: the styled prompts, since a file of styles may change."""
 STYLED_REGIONS = "styled_region_prompts"
-"""The same of the words of each reference's region, where any has some."""
+"""The same for the words of each reference's region, if any has some."""
 _TEXTS = ("prompt", "negative_prompt")
 _PIECES = re.compile(r"\w+|[^\w\s]")
 _REFERENCE_NOTES = tuple(name for name, option in options(Reference).items() if not option.is_picture)
 _REQUEST_FIELDS = frozenset(field.name for field in fields(GenerateRequest))
 _NOT_AS_THEY_ARE = {"references", "notes", *INPUT_KINDS}
-# Noted beside the request: what follows from it, or what it was drawn with.
+# Recorded beside the request: what follows from it, or what it was drawn with.
 _NOTED_BESIDE = frozenset(
     (*STYLED, STYLED_REGIONS, "seeds", "scheduler", "precision", "prompt_syntax", "versions", "withheld")
     + ("adapter_sha256",)
 )
 _DECIDED = ("negative_prompt", "steps", "guidance_scale", "guidance_start", "guidance_end", "width", "height")
-"""What a plan decides where a request leaves it to the model."""
+"""What the plan decides where a request leaves it to the model."""
 _BEFORE: dict[str, Any] = {"guidance_end": 1.0}
-"""How was drawn what files do not say, because there was no choice when they were made."""
+"""Values for what older files do not record, because there was no choice when they were made."""
 _SYNTAX = "weights"
-"""How prompts are read. In files that do not say so they were read letter by letter, and cut after one chunk."""
+"""How prompts are read. Where a file does not record it, they were read literally and cut after one chunk."""
 _SURELY_ONE_CHUNK = 30  # pieces of a text, each of which takes a token or more
 
-_version = cache(version)  # read from a file of the package, which stays what it is
+_version = cache(version)  # read from a file of the package, which does not change
 
 
 def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: str | None = None) -> dict[str, Any]:
     """Return every input as it was used, for JSON.
 
-    Pictures are named by the SHA-256 of their pixels; what a task has in place of one is given whole. Without a
-    reference, or with its scale at 0, the picture is plain Stable Diffusion's either way, and both are written down as
-    the same: no references, scale 0. Only a request that must have references keeps them.
+    Pictures are identified by the SHA-256 of their pixels; what a task has in place of one is recorded whole. Without a
+    reference, or at scale 0, the picture is plain Stable Diffusion's either way, and both are recorded alike: no
+    references, scale 0. Only a request that must have references keeps them.
 
     Args:
         plan: what was drawn.
-        scheduler: class name of the sampler.
-        precision: of the weights, by torch's name.
-        adapter_sha256: of the file of the adapter, where one was used.
+        scheduler: class name of the scheduler.
+        precision: of the weights, by PyTorch's name.
+        adapter_sha256: of the adapter's file, if one was used.
     """
     request = plan.request
     metadata: dict[str, Any] = {name: getattr(request, name) for name in _noted_options(plan)}
@@ -101,21 +101,21 @@ def metadata_of(plan: Plan, *, scheduler: str, precision: str, adapter_sha256: s
 
 
 def input_pictures(plan: Plan) -> dict[str, Image.Image]:
-    """Name the pictures that a plan draws from: those that its metadata mentions, and no others."""
+    """Return, by name, the pictures that a plan draws from: exactly those that its metadata mentions."""
     pictures = reference_pictures(plan.noted_references)
-    # Keypoints are noted whole; a picture that is only extended may have no mask.
+    # Keypoints are recorded whole; a picture that is only extended may have no mask.
     own = {name: picture for name, picture in plan.task.pictures(plan).items() if isinstance(picture, Image.Image)}
     away = {} if plan.negative_reference is None else {"negative_reference": plan.negative_reference}
     return pictures | own | away
 
 
 def pack_inputs(pictures: Mapping[str, Image.Image]) -> dict[str, str]:
-    """Write input pictures as text for a result's file, at a size that keeps the file reasonable."""
+    """Encode input pictures as text for a result's file, reduced so that the file stays reasonably small."""
     return {name: pack_picture(image, longest=LONGEST_SIDE[INPUT_KINDS[name]]) for name, image in pictures.items()}
 
 
 def reference_pictures(references: Sequence[Reference]) -> dict[str, Image.Image]:
-    """Name the pictures of references, and the masks of their places, as files have them."""
+    """Return the pictures of references and their region masks, by the names that files use."""
     pictures = dict(zip(REFERENCE_NAMES, (each.image for each in references), strict=False))
     masks = zip(REGION_NAMES, (each.region_mask for each in references), strict=False)
     return pictures | {name: mask for name, mask in masks if mask is not None}
@@ -124,20 +124,20 @@ def reference_pictures(references: Sequence[Reference]) -> dict[str, Image.Image
 def read_request(path: str | Path) -> GenerateRequest:
     """Read the request that a result's file was made from.
 
-    Large pictures come back smaller (see `packing`), defaults as the numbers that were used, and a random seed as the
-    one that was drawn: the seed is this very picture's. Brackets that were read as letters come back as such.
+    Large pictures come back smaller (see `packing`), defaults as the numbers that were used, and the seed as that of
+    this very picture. Brackets that were read literally come back escaped.
 
     Args:
         path: of any file at all.
 
     Raises:
-        UserError: it is no picture made here, damaged, or holds something that is not allowed.
+        UserError: it is not a picture made here, is damaged, or holds something that is not allowed.
     """
     return request_from(*read_record(path, names=INPUT_KINDS))
 
 
 def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image]) -> GenerateRequest:
-    """Return the request that settings and input pictures, of any content, are of; see `read_request`.
+    """Restore the request from settings and input pictures, neither of them trusted; see `read_request`.
 
     Raises:
         UserError: they hold something that is not allowed, or lack something.
@@ -163,10 +163,10 @@ def request_from(settings: Mapping[str, Any], pictures: Mapping[str, Image.Image
 
 
 def pictures_not_as_noted(request: GenerateRequest, settings: Mapping[str, Any]) -> list[str]:
-    """Name the pictures of a restored request that are no longer to the pixel what it was drawn from (see `packing`).
+    """Name the pictures of a restored request that are not pixel-identical to those it was drawn from (see `packing`).
 
     Args:
-        request: as it was read.
+        request: the restored request.
         settings: of its result, with the hashes of the pictures that it was drawn from.
     """
     noted = dict(settings)
@@ -178,20 +178,20 @@ def pictures_not_as_noted(request: GenerateRequest, settings: Mapping[str, Any])
         name
         for name, picture in pictures.items()
         if isinstance(picture, Image.Image) and isinstance(sha256 := noted.get(name), str)
-        # Masks were grey, and what is nowhere transparent comes back without its opacity.
+        # Masks were greyscale, and a picture that is opaque everywhere comes back without an alpha channel.
         if sha256 not in {picture_hash(picture.convert(mode)) for mode in (picture.mode, "L", "RGBA")}
     ]
 
 
 def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> GenerateRequest:
-    """Return a restored request whose words have those of its style in them, as they were, and that names none.
+    """Return a restored request with the recorded words of its style written into its prompts, and no style.
 
     Args:
-        request: as it was read.
+        request: the restored request.
         settings: of its result.
 
     Raises:
-        UserError: it is not noted what the style said, or is more than a prompt may have.
+        UserError: the styled prompts are not recorded, or are longer than a prompt may be.
     """
     styled = [settings.get(name) for name in STYLED]
     if not all(isinstance(text, str) for text in styled):
@@ -205,7 +205,7 @@ def without_style(request: GenerateRequest, settings: Mapping[str, Any]) -> Gene
 
 
 def may_have_been_cut(settings: Mapping[str, Any]) -> bool:
-    """Return whether a result was made when the end of a long prompt was not read, and may have had such a prompt."""
+    """Whether a result was made when the end of a long prompt was not read, and may have had such a prompt."""
     texts = [text for text in map(settings.get, _TEXTS) if isinstance(text, str)]
     return _read_by_letters(settings) and any(len(_PIECES.findall(text)) > _SURELY_ONE_CHUNK for text in texts)
 
@@ -221,7 +221,7 @@ def _has_weights(text: object) -> bool:
 
 
 def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> tuple[Reference, ...]:
-    """Put pictures and what is noted of them together, both of any content.
+    """Restore references from their records and pictures, neither of them trusted.
 
     Raises:
         UserError: they do not belong together, or hold something that is not allowed.
@@ -244,7 +244,7 @@ def restored_references(notes: object, pictures: Mapping[str, Image.Image]) -> t
 
 
 def _noted_options(plan: Plan) -> list[str]:
-    """Name the options that are written down as they were asked for: those that count for the request's task."""
+    """Name the options that are recorded as requested: those that count for the request's task."""
     task, request = plan.task, plan.request
     return [
         name
@@ -254,14 +254,14 @@ def _noted_options(plan: Plan) -> list[str]:
 
 
 def _counts(option: Option, instance: GenerateRequest | Reference) -> bool:
-    """Whether an option says anything: what it says something of is there, and what is rare is other than usual."""
+    """Whether an option is worth recording: its picture, if any, is there, and it is not rare and at its default."""
     if option.is_rare and getattr(instance, option.name) == option.default:
         return False
     return not option.beside or isinstance(getattr(instance, option.beside), Image.Image)
 
 
 def noted_reference(reference: Reference) -> dict[str, Any]:
-    """Return what is noted of a reference, for JSON; pictures by the hashes of their pixels."""
+    """Return the record of a reference, for JSON; pictures are given by the hashes of their pixels."""
     declared = options(Reference).items()
     values = {
         name: getattr(reference, name)
@@ -274,13 +274,13 @@ def noted_reference(reference: Reference) -> dict[str, Any]:
 
 
 def _noted_style(plan: Plan) -> dict[str, Any]:
-    """Return all words as they are in the style that is asked for."""
+    """Return all prompts in the requested style."""
     regions = {STYLED_REGIONS: list(plan.region_prompts)} if any(plan.region_prompts) else {}
     return {**dict(zip(STYLED, plan.prompts, strict=True)), **regions}
 
 
 def _noted_adapter(plan: Plan) -> str:
-    """The name of the adapter; what a visitor's own is asked for by is nobody else's business."""
+    """Return the name of the adapter; the key that requests a visitor's own adapter is nobody else's business."""
     asked = plan.request.adapter
     adapter = plan.adapter or plan.entry.adapters.get(asked)
     return adapter.name if adapter else asked

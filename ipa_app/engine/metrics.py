@@ -1,4 +1,4 @@
-"""What an operator watches: numbers of one engine, in a registry of its own, as Prometheus reads them."""
+"""Prometheus metrics of one engine, for the operator, in a registry of its own."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SECONDS = (0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 
 
 class Metrics:
-    """The numbers. All methods may be called from any thread."""
+    """The metrics of an engine. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -54,23 +54,23 @@ class Metrics:
             Gauge(name, meaning, registry=self._registry).set_function(number)
 
     def watch(self, *, waiting: Callable[[], float], drawing: Callable[[], float]) -> None:
-        """Name where the numbers of requests come from."""
+        """Set where the numbers of requests come from."""
         self._waiting.set_function(waiting)
         self._drawing.set_function(drawing)
 
     def watch_replicas(self, reports: Callable[[], Sequence[Report]]) -> None:
-        """Name where the numbers of processes elsewhere come from."""
+        """Set where the numbers of processes elsewhere come from."""
         self._registry.register(_Replicas(reports))
 
     def phase_took(self, phase: str, seconds: float) -> None:
-        """Count the time of a phase that is over."""
+        """Record the duration of a phase that has ended."""
         self._phases.labels(phase).observe(seconds)
 
     def ended(self, error: Exception | None) -> str:
-        """Count a request that ended, and return how, in a word that names nothing that was asked for.
+        """Count a request that ended, and return its outcome in a word that reveals nothing of what was asked for.
 
         Args:
-            error: what it ended with; None where it has its pictures.
+            error: what it ended with; None if it has its pictures.
         """
         if isinstance(error, UserError):
             self._ended.labels("failed").inc()
@@ -82,7 +82,7 @@ class Metrics:
 
     @contextmanager
     def counting_refusals(self) -> Iterator[None]:
-        """Count what is refused inside of the block, by the key of its sentence."""
+        """Count refusals raised inside the block, by the key of their message."""
         try:
             yield
         except UserError as error:
@@ -93,18 +93,18 @@ class Metrics:
         self._refused.labels(error.message.key or "plain").inc()
 
     def text(self) -> bytes:
-        """Return all of them in Prometheus' text format."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self._registry)
 
 
 class _Replicas(Collector):
-    """What the replicas of a cluster say of themselves, of those that are there."""
+    """Collects the reports of the replicas of a cluster that are present."""
 
     def __init__(self, reports: Callable[[], Sequence[Report]]) -> None:
         self._reports = reports
 
     def collect(self) -> Iterable[Metric]:
-        """Return their numbers; none where there are no replicas."""
+        """Yield their metrics; none if there are no replicas."""
         reports = self._reports()
         if not reports:
             return
@@ -123,7 +123,7 @@ class _Replicas(Collector):
 
 
 def device_memory() -> float:
-    """Return the bytes that PyTorch has taken, without bringing it in, also while it is being brought in."""
+    """Return the bytes that PyTorch has reserved on the GPU. Never imports it, and works while it is being imported."""
     cuda = sys.modules.get("torch.cuda")
     is_initialized = getattr(cuda, "is_initialized", None)
     return cuda.memory_reserved() if cuda and is_initialized and is_initialized() else 0

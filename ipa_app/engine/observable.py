@@ -1,4 +1,4 @@
-"""Something under way: what its owner may watch, wait for and cancel."""
+"""Work in progress, which its owner may watch, wait for and cancel."""
 
 from __future__ import annotations
 
@@ -21,21 +21,21 @@ _LOOK_EVERY_S = 0.25
 
 
 class InternalError(UserError):
-    """A bug. The message may be shown to people as it is; the traceback is in the log."""
+    """A bug. The message may be shown to users as it is; the traceback is in the log."""
 
     def __init__(self) -> None:
         super().__init__("engine.internal_error")
 
 
 class Left(Cancelled):
-    """Whoever watched has gone away without a word."""
+    """The watcher has gone away without cancelling."""
 
 
 class Observable(Generic[Result]):
     """Work that ends with a result or an error. All methods may be called from any thread, by any number of watchers.
 
     Attributes:
-        id: names it.
+        id: identifies it.
         stop: set when its owner wants it to stop.
     """
 
@@ -49,7 +49,7 @@ class Observable(Generic[Result]):
 
     @property
     def done(self) -> bool:
-        """Whether it has ended, in whatever way."""
+        """Whether it has ended, with a result or an error."""
         return self._result is not None or self._error is not None
 
     @property
@@ -60,12 +60,13 @@ class Observable(Generic[Result]):
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
     ) -> Iterator[Progress | Result]:
-        """Yield all progress from the beginning, as it comes, and at last the result.
+        """Yield all progress from the beginning, as it comes, and finally the result.
 
         Args:
             awaited: asked several times a second whether anybody still wants to know.
-            newest: leave out progress that other progress has overtaken, for those who take their time over each.
-            rest_s: seconds to let pass after progress, for those to whom each costs something; the end cuts them short.
+            newest: skip progress that newer progress has overtaken, for slow watchers.
+            rest_s: seconds to pause after progress, for watchers to whom each report costs something; the end cuts the
+                pause short.
 
         Raises:
             UserError: it failed, and why.
@@ -107,22 +108,22 @@ class Observable(Generic[Result]):
         return self._result
 
     def cancel(self) -> None:
-        """Let it stop soon. Does nothing to one that is done."""
+        """Ask it to stop soon. Does nothing once it is done."""
         self.stop.set()
 
     def check_cancelled(self) -> None:
-        """Stop here if the owner wants to.
+        """Stop here if the owner has cancelled it.
 
         Raises:
-            Cancelled: the owner does.
+            Cancelled: the owner has.
         """
         if self.cancelled:
             raise Cancelled
 
     def emit(self, progress: Progress) -> None:
-        """Report to the watchers how far it is; saying the same thing twice is saying it once.
+        """Report progress to the watchers; an immediate repeat is dropped.
 
-        Only the latest preview is kept: who comes late has no use for the ones before.
+        Only the latest preview is kept: late watchers have no use for earlier ones.
         """
         with self._changed:
             if not self.done and self._events[-1:] != [progress]:
@@ -132,7 +133,7 @@ class Observable(Generic[Result]):
                 self._changed.notify_all()
 
     def finish(self, result: Result) -> bool:
-        """End well, if it has not ended yet; return whether that is so."""
+        """End with a result, unless it has ended already; return whether it ends now."""
         with self._changed:
             if self.done:
                 return False
@@ -141,12 +142,12 @@ class Observable(Generic[Result]):
             return True
 
     def fail(self, error: Exception) -> bool:
-        """End with an error, which is this one's alone, if it has not ended yet; return whether that is so."""
+        """End with an error, which belongs to it alone, unless it has ended already; return whether it ends now."""
         with self._changed:
             if self.done:
                 return False
-            # Without the frames that it came through, which hold the model, for as long as anybody looks at it; so do
-            # those of an error that it was raised in place of.
+            # Without the traceback, whose frames would hold the model for as long as the error is kept; the same holds
+            # for the error that it was raised from.
             self._error = error.with_traceback(None)
             error.__cause__ = error.__context__ = None
             self._changed.notify_all()
@@ -154,14 +155,14 @@ class Observable(Generic[Result]):
 
     @contextmanager
     def owning_errors(self) -> Iterator[None]:
-        """Turn whatever goes wrong inside into its own failure."""
+        """Turn any error inside the block into its own failure."""
         try:
             yield
         except Exception as error:
             self.fail_by(error)
 
     def fail_by(self, error: Exception) -> None:
-        """End with whatever went wrong: the one place where bugs are told from what may be said, and are logged."""
+        """End with an error: the one place that tells bugs, which are logged, from errors that may be shown."""
         if isinstance(error, Cancelled | UserError):
             self.fail(error)
         else:
@@ -170,6 +171,6 @@ class Observable(Generic[Result]):
 
 
 def _newest(news: list[Progress]) -> list[Progress]:
-    """Return the last, with the last preview that came with any of them."""
+    """Return the last progress alone, with the last preview that came with any."""
     previews = [each.preview for each in news if each.preview is not None]
     return [replace(each, preview=previews[-1] if previews else None) for each in news[-1:]]

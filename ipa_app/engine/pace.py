@@ -1,4 +1,4 @@
-"""How fast this process draws, as it was measured: what estimates of waiting times are made of."""
+"""The measured drawing speed of this process, from which waiting times are estimated."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _WEIGHT_OF_THE_LATEST = 0.3
 class Pace:
     """Exponential averages of the seconds per denoising step, by model, pipeline, guidance, size and speed.
 
-    What else a picture takes, as encoding and decoding, counts as a part of its steps.
+    The other work of a picture, such as encoding and decoding, counts as part of its steps.
     """
 
     def __init__(self) -> None:
         self._seconds: dict[Hashable, float] = {}
 
     def measured(self, plan: Plan, *, seconds: float, pictures: int) -> None:
-        """Take in how long pictures of a plan took, together."""
+        """Record how long pictures of a plan took together."""
         latest = seconds / (pictures * plan.drawn_steps)
         before = self._seconds.setdefault(_key(plan), latest)
         self._seconds[_key(plan)] = before + _WEIGHT_OF_THE_LATEST * (latest - before)
 
     def seconds(self, plan: Plan, *, pictures: int) -> float | None:
-        """Estimate how long pictures of a plan will take; None where the like has not been drawn yet."""
+        """Estimate how many seconds pictures of a plan will take; None if nothing like it has been drawn yet."""
         per_step = self._seconds.get(_key(plan))
         return None if per_step is None else per_step * plan.drawn_steps * pictures
 
@@ -43,11 +43,11 @@ class Pace:
         at_once: int,
         passes: Callable[[Job, Job], bool],
     ) -> list[float | None]:
-        """Estimate how many seconds each has to wait; None where the like of what comes before is not known.
+        """Estimate how many seconds each job has to wait; None if the time of a job before it is not known.
 
         Args:
-            places: of all that wait, next first.
-            running: what is drawn, with how many pictures each still lacks.
+            places: of all waiting jobs, next first.
+            running: the jobs being drawn, with how many pictures each still lacks.
             at_once: how many requests are drawn at a time.
             passes: whether the first can be drawn between two pictures of the second.
         """
@@ -70,7 +70,7 @@ class Pace:
 
 
 def _total(seconds: Iterable[float | None], at_once: int = 1) -> float | None:
-    """Add up estimates of what is done by so many at once; None where one of them is not known."""
+    """Add up estimates, divided by how many are done at once; None if one of them is not known."""
     known = list(seconds)
     return None if None in known else sum(each for each in known if each is not None) / at_once
 

@@ -1,4 +1,4 @@
-"""A request with every default filled in from its model: what exactly will be drawn. Data only."""
+"""A request with every default filled in from its model: exactly what will be drawn. Data only."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 MOST_FAST_STEPS = 50
-"""In a fast way. LCMScheduler, which most of them use, has no more by itself (diffusers: original_inference_steps)."""
+"""When drawing fast. LCMScheduler, used by most fast ways, has no more (diffusers: original_inference_steps)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,17 +38,17 @@ class Plan:
     """A request as it will be carried out.
 
     Attributes:
-        request: as it came.
+        request: as submitted.
         entry: its model.
-        width: of the result in pixels; of an extended picture, before that.
-        height: of the result in pixels; of an extended picture, before that.
+        width: of the result in pixels; before any extension of the picture.
+        height: of the result in pixels; before any extension of the picture.
         steps: denoising steps.
         guidance_scale: 1 or more; 1 means no guidance.
         guidance_start: when guidance begins, as a share of the steps.
         guidance_end: when it ends.
-        prompt: the request's, or else the task's, without a style.
-        negative_prompt: the request's, or else the model's, without a style.
-        fast: how it is drawn in a few steps; None where it is drawn in the model's usual way.
+        prompt: the request's, or else the task's; without a style.
+        negative_prompt: the request's, or else the model's; without a style.
+        fast: how it is drawn in a few steps; None if it is drawn in the model's usual way.
     """
 
     request: GenerateRequest
@@ -65,18 +65,18 @@ class Plan:
 
     @property
     def task(self) -> Task:
-        """What the request asks for."""
+        """The task of the request."""
         return TASKS[self.request.task]
 
     @property
     def prompts(self) -> tuple[str, str]:
-        """The prompt and the negative prompt in the style that is asked for."""
+        """The prompt and the negative prompt in the requested style."""
         prompts = self.prompt, self.negative_prompt
         return self._style.styled(*prompts) if self._style else prompts
 
     @property
     def region_prompts(self) -> tuple[str, ...]:
-        """The words of each reference's region, in that style as well; empty where it has none."""
+        """The words of each reference's region, also in the requested style; empty where it has none."""
         words = (each.region_prompt if each.has_words else "" for each in self.request.references)
         return tuple(self._style.styled(each, "")[0] if each and self._style else each for each in words)
 
@@ -86,49 +86,49 @@ class Plan:
 
     @property
     def seeds(self) -> tuple[int, ...]:
-        """One per picture; the request's must be decided."""
+        """One seed per picture; the request's own seed must be definite."""
         return picture_seeds(self.request.seed, self.request.count)
 
     @property
     def pipeline_task(self) -> PipelineTask:
-        """Which of the model's pipelines carries this out."""
+        """The model's pipeline that carries this out."""
         return self.task.pipeline(self)
 
     @property
     def controlnet(self) -> ControlNetEntry | None:
-        """What guides the drawing beside the prompt; None for tasks that need none."""
+        """The ControlNet that guides the drawing; None for tasks that need none."""
         return self.task.controlnet(self)
 
     @property
     def canvas_size(self) -> tuple[int, int]:
-        """Width and height that the model draws at."""
+        """Width and height at which the model draws."""
         return self.task.canvas_size(self)
 
     @cached_property
     def makes_reference(self) -> bool:
-        """Whether the task makes a reference of its own; found out once, as it may look at every pixel of a mask."""
+        """Whether the task makes a reference of its own; computed once, as it may look at every pixel of a mask."""
         return self.task.makes_reference(self.request, self.entry)
 
     @cached_property
     def seen(self) -> object:
-        """What the task sees in the request's pictures; looked at once, by whoever asks first."""
+        """What the task sees in the request's pictures; computed once, on first use."""
         return self.task.look(self)
 
     @property
     def uses_references(self) -> bool:
-        """Whether references have any effect, given or made by the task; with scale 0 they have none, exactly."""
+        """Whether references, given or made by the task, have any effect; with scale 0 they have exactly none."""
         request = self.request
         given = request.scale > 0 and any(reference.weight > 0 for reference in request.references)
         return given or self.makes_reference
 
     @property
     def adapter(self) -> AdapterEntry | None:
-        """What looks at the references; None where none of them has any effect."""
+        """The adapter for the references; None if no reference has any effect."""
         return self.entry.adapter(self.request.adapter) if self.uses_references else None
 
     @property
     def image_scale(self) -> float | dict[str, float]:
-        """How strongly references count: alike in all layers, or by name in those that take the part asked for."""
+        """How strongly references count: one scale for all layers, or scales by name for the part asked for."""
         scale, part = self.request.scale, self.request.part
         if part == "all":
             return scale
@@ -136,18 +136,18 @@ class Plan:
 
     @property
     def noted_references(self) -> tuple[Reference, ...]:
-        """The references that are written down: those with an effect, and all where there must be some."""
+        """The references to record: all if they have an effect or the task needs some, otherwise none."""
         counts = self.uses_references or any(self.region_prompts) or self.task.needs_references(self.request)
         return self.request.references if counts else ()
 
     @property
     def negative_reference(self) -> Image.Image | None:
-        """The picture to stay away from, where it has an effect: beside references, and with guidance."""
+        """The picture to stay away from, if it has an effect: beside references, and with guidance."""
         return self.request.negative_reference if self.uses_references and self.guidance_scale > 1 else None
 
     @property
     def without_effect(self) -> list[Message]:
-        """What was asked for and counts for nothing, as the fast way has a guidance of its own."""
+        """Messages on settings that have no effect because the fast way has a guidance of its own."""
         request, no_guidance = self.request, self.guidance_scale == 1
         asked = {
             "guidance": request.guidance_scale not in (0, self.guidance_scale)
@@ -159,7 +159,7 @@ class Plan:
 
     @property
     def drawn_steps(self) -> int:
-        """How many steps are carried out."""
+        """Number of denoising steps that are carried out."""
         return self.task.drawn_steps(self)
 
     @property
@@ -173,17 +173,17 @@ class Plan:
         """Pictures of plans with equal keys can be drawn in one batch."""
         pipeline = (self.entry.name, self.pipeline_task, self.controlnet)
         shared = (*pipeline, self.canvas_size, self.steps, self.guidance_scale, self.request.speed)
-        # What is drawn from words and references alone is one, whichever task it is of.
+        # Pictures drawn from words and references alone can share a batch, whatever their task.
         own = () if self.pipeline_task == "text_to_image" else (self.request.task, self.task.batch_key(self))
         return (*shared, *own)
 
 
 def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
-    """Fill in a model's defaults and check what depends on the model. The same request has the same plan.
+    """Fill in a model's defaults and check what depends on the model. The same request always gives the same plan.
 
     Raises:
-        UserError: the size is not one of this model's, the model cannot draw fast, lacks the adapter, cannot take the
-            part of the references that is asked for, lacks the style, or cannot do what the task needs.
+        UserError: the size is not one of this model's, the model cannot draw fast, lacks the adapter, cannot use the
+            requested part of the references, lacks the style, or cannot do what the task needs.
     """
     task = TASKS[request.task]
     width, height = task.result_size(request, entry)
@@ -196,7 +196,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
         width=width,
         height=height,
         steps=request.steps or (fast or entry).steps,
-        # A LoRA for few steps has learned one guidance, and spoils the picture with another.
+        # A LoRA for few steps is trained for one guidance scale, and spoils the picture at another.
         guidance_scale=fast.guidance_scale if fast else request.guidance_scale or task.guidance_scale(request, entry),
         guidance_start=guidance_start,
         guidance_end=guidance_end,
@@ -206,7 +206,7 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
     )
     if plan.uses_references or request.adapter not in USUAL_NAMES:
         with blaming("adapter"):
-            entry.adapter(request.adapter)  # which refuses one that the model has not
+            entry.adapter(request.adapter)  # raises if the model does not have it
     if request.style:
         with blaming("style"):
             _check_style(plan)
@@ -221,30 +221,30 @@ def make_plan(request: GenerateRequest, entry: ModelEntry) -> Plan:
 
 
 def draft_of(request: GenerateRequest, entry: ModelEntry) -> GenerateRequest | None:
-    """Return a request for much the same picture sooner, to be shown while somebody changes what is drawn.
+    """Return a request for a quick draft of much the same picture, shown while a visitor is changing the request.
 
-    None where the model does not suit live mode or has no fast way, where that way is asked for as it is, or where
-    something that is asked for has no effect in it, or cannot be had in so few steps.
+    None if the model does not suit live mode or has no fast way, if the request asks for the fast way already, or if
+    one of its settings has no effect in the fast way or is not possible in so few steps.
     """
     if not entry.live or entry.fast is None or request.speed == "fast":
         return None
     draft = replace(request, speed="fast", steps=0)
     try:
         plan = make_plan(draft, entry)
-    except UserError:  # such as a share of the steps that is none of so few
+    except UserError:  # such as a share of the steps that is less than one of so few
         return None
     return None if plan.without_effect else draft
 
 
 def _guided_share(request: GenerateRequest, entry: ModelEntry, *, is_fast: bool) -> tuple[float, float]:
-    """Return from which to which share of the steps there is guidance: as asked for, or else as suits the model."""
+    """Return the shares of the steps at which guidance begins and ends: as requested, or else the model's own."""
     if request.guidance_end or is_fast:
         return request.guidance_start, request.guidance_end or 1.0
     return request.guidance_start or entry.guidance_start, max(entry.guidance_end, request.guidance_start)
 
 
 def _check_style(plan: Plan) -> None:
-    """Make sure that a model has the style that is asked for, whose own weights keep those of the prompts in bounds."""
+    """Check that the model has the requested style, and that the weights in the styled prompts are within bounds."""
     for name, text in zip(("prompt", "negative_prompt"), plan.prompts, strict=True):
         check_weights(readable(text), prompt=options(GenerateRequest)[name].called)
     for text in plan.region_prompts:
@@ -252,20 +252,20 @@ def _check_style(plan: Plan) -> None:
 
 
 def _check_part(part: str, entry: ModelEntry) -> None:
-    """Make sure that a model can take a part of a picture alone."""
+    """Check that a model can use only that part of a picture."""
     if part != "all" and part not in entry.presets:
         raise UserError("model.cannot_tell_parts", title=entry.title, part=Message(f"layer_preset.{part}"))
 
 
 def _check_guidance(plan: Plan) -> None:
-    """Make sure that guidance, where there is any, counts for a step at least."""
+    """Check that guidance, if there is any, covers at least one step."""
     if plan.guidance_scale > 1 and not plan.guided:
         of, start, end = Message("counted.guidance"), plan.guidance_start, plan.guidance_end
         raise no_whole_step(of, start=start, end=end, steps=plan.drawn_steps, field="guidance_end")
 
 
 def _check_range(plan: Plan) -> None:
-    """Make sure that references that shall count for a part of the steps count for one at least."""
+    """Check that references limited to a part of the steps count for at least one step."""
     request, steps = plan.request, plan.drawn_steps
     if not plan.uses_references:
         return

@@ -57,7 +57,7 @@ class PreparedJob:
             let_pass: called several times a second while something long goes on elsewhere.
 
         Raises:
-            UserError: one of them cannot be used, such as a photo without a person for a pose.
+            UserError: an input cannot be used, such as a photo without a person for a pose.
         """
         self.job = job
         self._model = model
@@ -66,7 +66,7 @@ class PreparedJob:
         plan = job.plan
         self._inputs = plan.task.prepare(plan, _tools(job, model, detector=detector, let_pass=let_pass))
         if job.wants_previews and self._inputs.control_image:
-            # It is seen before it is used.
+            # Shown before it is used.
             preview = self._inputs.control_image
             job.emit(Progress(phase="encoding", message=Message("doing.looking_at_pictures"), preview=preview))
         _read_parts(job, model)
@@ -80,7 +80,7 @@ class PreparedJob:
         self._is_again = False
 
     def items(self) -> list[BatchItem]:
-        """Return an item of a batch for every picture."""
+        """Return a batch item for each picture."""
         plan = self.job.plan
         read = read_prompts(plan, self._model.tokenizers)
         return [
@@ -101,17 +101,17 @@ class PreparedJob:
         ]
 
     def look(self, previews: Sequence[Image.Image]) -> None:
-        """Take small pictures of those being drawn, for the next report; finished ones are shown before them."""
+        """Take previews of the pictures being drawn, for the next report; finished pictures are shown before them."""
         if self.job.wants_previews and previews:
             tile = previews[0].size
             self._preview = side_by_side([*(image.resize(tile) for image in self._finished), *previews])
 
     def begin_again(self) -> None:
-        """Note for whoever watches that the next picture, or those drawn beside it, are drawn a second time."""
+        """Note, for the watchers, that the next picture, or those drawn beside it, are drawn a second time."""
         self._is_again = True
 
     def report(self, step: int, *, pictures: int) -> None:
-        """Report to the job's watchers how far the drawing is.
+        """Report progress to the job's watchers.
 
         Args:
             step: denoising steps done of the batch that is being drawn.
@@ -135,10 +135,10 @@ class PreparedJob:
         self.job.emit(progress)
 
     def add(self, drawn: Image.Image | None) -> None:
-        """Take the next picture, None for one that was held back; after the last one the job is finished.
+        """Take the next picture, None for one that was withheld; after the last one the job is finished.
 
         Raises:
-            AllWithheld: every picture was held back.
+            AllWithheld: every picture was withheld.
         """
         plan, self._is_again = self.job.plan, False
         if drawn is None:
@@ -153,7 +153,7 @@ class PreparedJob:
 
     @property
     def _notes(self) -> tuple[Message, ...]:
-        """What is to be said with the pictures."""
+        """Messages that come with the pictures."""
         plan = self.job.plan
         size = self._inputs.picture_size or plan.canvas_size
         counts = plan.uses_references or any(plan.region_prompts)
@@ -196,7 +196,7 @@ def _tools(job: Job, model: LoadedModel, *, detector: PoseDetector, let_pass: Ca
             job.check_cancelled()
             let_pass()
         except Exception:
-            # Set by giving way, too: what then goes on would be for nobody, as it is begun anew.
+            # Set by giving way, too: the job starts again later, so going on with this search would be of no use.
             stop.set()
             raise
 
@@ -211,7 +211,7 @@ def _tools(job: Job, model: LoadedModel, *, detector: PoseDetector, let_pass: Ca
 
 
 def _read_parts(job: Job, model: LoadedModel) -> None:
-    """Have all in memory before anything is drawn; who waits for something to be read is told so, and can stop."""
+    """Load everything needed before anything is drawn; whoever waits is told what is being read, and can cancel."""
     controlnet, adapter = job.plan.controlnet, job.plan.adapter
     if job.plan.fast is not None and not model.fast.networks:
         job.emit(Progress(phase="loading", message=Message("doing.reading_lora")))
@@ -231,13 +231,13 @@ def _read_parts(job: Job, model: LoadedModel) -> None:
 def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[ImagePrompt, ...]:
     """Encode a job's references, or those that its task has made; none at scale 0.
 
-    Those that are joined share a prompt, with the tokens of all and their values weighted. Prompts of several regions
+    Joined references share a prompt, with the tokens of all and their values weighted. Prompts of several regions
     are added up, each where it counts.
 
     Args:
         job: whose they are.
         model: that encodes them.
-        inputs: of its task, which may draw a part of the picture only, and have references of its own.
+        inputs: of its task, which may draw only a part of the picture, and have references of its own.
     """
     plan, request, adapter = job.plan, job.plan.request, job.plan.adapter
     if adapter is None:
@@ -258,10 +258,10 @@ def _image_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple
 
 @torch.inference_mode()
 def _regional_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tuple[RegionalPrompt, ...]:
-    """Encode the words of the references' regions, whatever the strength of the pictures; none for one out of sight.
+    """Encode the words of the references' regions, whatever the strength of the pictures; none for one out of view.
 
-    The arguments are as for `_image_prompts`. Words share a place among themselves: pictures that have none leave it to
-    those that have.
+    The arguments are as for `_image_prompts`. Regions share a position only among those that have words: the others
+    leave it to them.
     """
     texts = zip(job.plan.request.references, read_region_prompts(job.plan), strict=True)
     worded = [(reference, text) for reference, text in texts if text]
@@ -278,7 +278,7 @@ def _regional_prompts(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> tu
 
 
 def _layout(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> _Layout:
-    """Return which part of the finished picture is drawn, and on which grid."""
+    """Return which part of the finished picture is drawn, and on which latent grid."""
     canvas = job.plan.canvas_size
     return {
         "size": inputs.picture_size or canvas,
@@ -290,7 +290,7 @@ def _layout(job: Job, model: LoadedModel, *, inputs: TaskInputs) -> _Layout:
 def _joined(
     references: Sequence[Reference], *, job: Job, model: LoadedModel, adapter: AdapterEntry, away: ImagePrompt | None
 ) -> ImagePrompt:
-    """Encode references into one prompt that leads away from another picture, if there is one."""
+    """Encode references into one prompt, which leads away from the negative picture `away` if there is one."""
     prompts, weights = [], []
     for each in references:
         picture, centre = each.image.convert("RGB"), (each.centre_x, each.centre_y)

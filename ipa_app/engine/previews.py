@@ -1,6 +1,6 @@
-"""Small pictures of what is there so far, made while a batch is denoised, at a bounded share of the time.
+"""Small previews made while a batch is denoised, at a bounded share of the time.
 
-They are looked at and forgotten: nothing here writes to a tensor or draws a random number that the batch uses.
+They have no effect on the pictures: nothing here writes to a tensor or draws a random number that the batch uses.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from ipa_app.models.families import Family
     from ipa_app.models.loaded import LoadedModel
 
-# At most this share of a job's time goes into previews, the very first one apart, whose cost nobody knows yet.
+# At most this share of a job's time goes into previews, except for the first one, whose cost is not known yet.
 TIME_SHARE = 0.1
-# So many looks per picture at most; more would only flicker.
+# Most previews per picture; more would only flicker.
 _LOOKS = 10
-# Decoders up to this size (a toy model's, or a distilled one) are asked themselves; Stable Diffusion's has 50 million.
+# Decoders up to this size (a toy model's, or a distilled one) are used themselves; Stable Diffusion's has 50 million.
 _MOST_DECODER_WEIGHTS = 5_000_000
 _LONGEST_LATENT_SIDE = 32
 
@@ -37,23 +37,23 @@ class TimeBudget:
     """Keeps the time spent on previews to a share of the time that has passed. For one thread."""
 
     def __init__(self, *, share: float = TIME_SHARE) -> None:
-        """Begin now."""
+        """Start the clock."""
         self._share = share
         self._began = time.perf_counter()
         self._spent = self._last = 0.0
 
     def allows_one_more(self) -> bool:
-        """Whether one that takes as long as the last one keeps to the share."""
+        """Whether a preview that takes as long as the last one stays within the share."""
         return self._spent + self._last <= self._share * (time.perf_counter() - self._began)
 
     def spend(self, seconds: float) -> None:
-        """Note what one took."""
+        """Record the time that a preview took."""
         self._last = seconds
         self._spent += seconds
 
 
 class Previewer:
-    """Looks at one batch every few steps. Owned by one drawing."""
+    """Makes previews of one batch every few steps. Belongs to one call of `draw`."""
 
     def __init__(
         self, *, budget: TimeBudget, wanted: Callable[[], bool], show: Callable[[Sequence[Image.Image]], None]
@@ -62,8 +62,8 @@ class Previewer:
 
         Args:
             budget: of the job.
-            wanted: asked before each look.
-            show: given a picture per item, mode "RGB".
+            wanted: asked before each preview.
+            show: called with a picture per item, mode "RGB".
         """
         self._budget = budget
         self._wanted = wanted
@@ -72,13 +72,13 @@ class Previewer:
         self._scheduler: Any = None
 
     def follow(self, scheduler: Any) -> None:
-        """Take note of what a scheduler's steps give. The scheduler must be this drawing's own.
+        """Record what a scheduler's steps return. The scheduler must belong to this drawing alone.
 
-        Pipelines only pass on the noisier latents; many schedulers also give, or keep, the clean ones they predict.
+        Pipelines pass on only the noisier latents; many schedulers also return, or keep, the clean ones they predict.
         """
         self._scheduler, step = scheduler, scheduler.step
 
-        # Pipelines look at the signature, which functools.wraps() keeps.
+        # Pipelines inspect the signature, which functools.wraps() keeps.
         @functools.wraps(step)
         def noted(*args: Any, **kwargs: Any) -> Any:
             outcome = step(*args, **kwargs)
@@ -90,10 +90,10 @@ class Previewer:
     def after_step(
         self, model: LoadedModel, items: Sequence[BatchItem], *, step: int, steps: int, latents: Tensor
     ) -> None:
-        """Show what is there, where it is time for it.
+        """Show a preview if it is time for one.
 
         Args:
-            model: what draws.
+            model: that draws.
             items: of the batch.
             step: denoising steps done; after the last one the picture itself is due.
             steps: denoising steps in all.
@@ -104,7 +104,7 @@ class Previewer:
         if not self._wanted() or not self._budget.allows_one_more():
             return
         latents = self._clean(latents)
-        if not torch.isfinite(latents).all():  # waits for the device too, so that the clock runs for the preview only
+        if not torch.isfinite(latents).all():  # also waits for the device, so that only the preview is timed
             return
         began = time.perf_counter()
         pictures = pictures_of(model.draft_vae, latents, family=model.family)
@@ -113,11 +113,11 @@ class Previewer:
         self._budget.spend(time.perf_counter() - began)
 
     def _clean(self, latents: Tensor) -> Tensor:
-        """The clean latents that the last step predicted; where nothing tells them, those after the step."""
+        """Return the clean latents that the last step predicted; if they are not known, those after the step."""
         if len(self._outcome) > 1:
             return self._outcome[1]
         config = getattr(self._scheduler, "config", {})
-        # Multistep solvers keep what they make of the UNet's last output, which for these is the clean latents.
+        # Multistep solvers keep their conversion of the UNet's last output, which for these is the clean latents.
         keeps_clean = str(config.get("algorithm_type")).endswith("dpmsolver++") or config.get("predict_x0")
         outputs: list[Tensor | None] = getattr(self._scheduler, "model_outputs", None) or []
         last = outputs[-1] if keeps_clean and outputs else None
@@ -125,12 +125,12 @@ class Previewer:
 
 
 def pictures_of(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, family: Family) -> list[Image.Image]:
-    """Turn latents into small pictures, cheaply; none where only the model's own large decoder could.
+    """Turn latents into small pictures, cheaply; none if only the model's own large decoder could.
 
     Args:
         vae: that they belong to.
         latents: (batch, channels, height, width), scaled as the UNet sees them.
-        family: of the model, which may know what colours they stand for.
+        family: of the model, which may know rough colours for each latent channel.
     """
     longest = max(latents.shape[-2:])
     if longest > _LONGEST_LATENT_SIDE:
@@ -150,7 +150,7 @@ def pictures_of(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, family
 
 
 def _in_its_place(picture: Image.Image, item: BatchItem) -> Image.Image:
-    """Show what is painted inside the mask only, as the result will have it."""
+    """Show what is drawn inside the mask only, and the original around it, as in the result."""
     if item.image is None or item.mask is None:
         return picture
     around = item.image.convert("RGB").resize(picture.size, Image.Resampling.BILINEAR)

@@ -1,4 +1,4 @@
-"""The prompts of a plan as text encoders read them, and which of their words are not used."""
+"""A plan's prompts as the text encoders read them, and which of their words are not used."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _SHOWN_CHARACTERS = 300
 
 
 class ReadPrompts(NamedTuple):
-    """What a text encoder is given.
+    """The text encoders' inputs.
 
     Attributes:
         prompt: what to draw.
         negative_prompt: what not to draw.
-        chunks: of how many chunks what the UNet is told of both comes to be.
+        chunks: number of chunks in the prompt embeddings of both.
     """
 
     prompt: str
@@ -43,7 +43,7 @@ def read_region_prompts(plan: Plan) -> tuple[str, ...]:
 
 
 def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
-    """Return which words of a request were not used: of the very longest prompts those at the end.
+    """Return messages on which words of a request were not used: those at the end of very long prompts.
 
     Args:
         plan: of the request.
@@ -66,7 +66,7 @@ def prompt_notes(plan: Plan, tokenizers: Sequence[Any]) -> list[Message]:
 
 
 def _as_read(plan: Plan) -> tuple[str, str]:
-    """Return both prompts as text encoders are given them: in ordinary letters, and in words that the model knows."""
+    """Return both prompts as given to the text encoders: in ordinary letters, and in words that the model knows."""
     prompt, negative_prompt = (plan.entry.in_own_words(readable(text)) for text in plan.prompts)
     return prompt, negative_prompt
 
@@ -82,7 +82,7 @@ def _unread_notes(prompt: Message, text: str, *, title: str, tokenizers: Sequenc
 
 
 def _shown(words: str) -> str:
-    """Shorten a long text in its middle."""
+    """Shorten a long text by leaving out its middle."""
     words = " ".join(words.split())
     if len(words) <= _SHOWN_CHARACTERS:
         return words

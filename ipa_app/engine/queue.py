@@ -1,10 +1,10 @@
-"""Whose turn it is: what waits, in an order that is fair to visitors. Data only; whoever uses it holds a lock.
+"""The queue: waiting items in an order that is fair to visitors. Data only; callers hold a lock.
 
-Every visitor has a row of their own, and the rows take turns by the picture. This is self-clocked fair queueing
+Every visitor has their own row, and the rows take turns picture by picture. This is self-clocked fair queueing
 (Golestani, "A self-clocked fair queueing scheme for broadband applications", INFOCOM 1994): a request gets the tag
-`start + pictures`, where `start` is where the visitor's row ends, or the clock for a visitor who has none; the
-smallest tag is next, and the clock is the tag of the picture that is drawn. So whoever asks for much waits behind those
-who ask for little, and nobody starves: what comes later gets a tag behind the clock, which goes on.
+`start + pictures`, where `start` is the end of the visitor's row, or the clock if the visitor has none. The smallest
+tag is next, and the clock is the tag of the picture being drawn. Visitors who ask for much therefore wait behind those
+who ask for little, and nobody starves: later requests get tags after the clock, which keeps advancing.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Limits:
     Attributes:
         total: requests of all visitors.
         each: requests of one visitor.
-        megabytes: memory of the pictures that came with all of them; a single request may have more.
+        megabytes: memory of all their input pictures together; a single request may have more.
     """
 
     total: int = 256
@@ -38,10 +38,10 @@ class Limits:
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str]) -> Limits:
-        """Read the limits that an operator has set, each at least 1.
+        """Read the limits that the operator has set, each at least 1.
 
         Raises:
-            UserError: a value is no such number.
+            UserError: a value is not such a number.
         """
         return cls(
             total=whole_number(environment, "IPA_MOST_WAITING", cls.total),
@@ -62,10 +62,10 @@ class _Entry(Generic[Item]):
 
 @dataclass
 class _Row(Generic[Item]):
-    """What a visitor has waiting, oldest first.
+    """A visitor's waiting entries, oldest first.
 
     Attributes:
-        start: the tag at which the first of it starts.
+        start: the tag at which the first entry starts.
         entries: what waits.
     """
 
@@ -75,11 +75,11 @@ class _Row(Generic[Item]):
 
 @dataclass(frozen=True)
 class Place(Generic[Item]):
-    """Somebody's place in the queue.
+    """An item's place in the queue.
 
     Attributes:
         item: what waits there.
-        number: in its visitor's row, 1 for the first.
+        number: its place in the visitor's row, 1 for the first.
         bulk: whether it lets single pictures pass.
     """
 
@@ -89,16 +89,16 @@ class Place(Generic[Item]):
 
 
 class FairQueue(Generic[Item]):
-    """Waiting items, each of them once, in the order in which it will be their turn."""
+    """Waiting items, each once, in the order of their turns."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._rows: dict[str, _Row[Item]] = {}
-        # Of each visitor the newest; who replaces keeps the place, so that visitors take turns.
+        # Each visitor's newest; a replacement keeps the place, so that visitors take turns.
         self._live: dict[str, _Entry[Item]] = {}
         self._clock = 0
         self._arrived = 0
-        # The tag of the picture that is drawn of what has begun, and who has been let pass since the one before.
+        # The tag of the picture being drawn, and the visitors who have been let pass since the previous one.
         self._tag = 0
         self._let_pass: set[str] = set()
         self._round: int | None = None
@@ -107,11 +107,11 @@ class FairQueue(Generic[Item]):
         return sum(1 for _ in self._entries())
 
     def __iter__(self) -> Iterator[Item]:
-        """Go through what waits, next first."""
+        """Iterate over the waiting items, next first."""
         return (entry.item for entry in self._entries())
 
     def places(self) -> list[Place[Item]]:
-        """Return everybody's place, next first."""
+        """Return the places of all items, next first."""
         counted: Counter[str] = Counter()
         places = []
         for entry in self._entries():
@@ -129,14 +129,14 @@ class FairQueue(Generic[Item]):
         bulk: bool = False,
         admitted: bool = False,
     ) -> None:
-        """Let an item wait.
+        """Add an item.
 
         Args:
             item: what waits.
-            visitor: whose it is.
+            visitor: its owner.
             pictures: how many it asks for.
             size: of its pictures in memory, in bytes.
-            bulk: whether it lets single pictures pass, which may come between its pictures.
+            bulk: whether it lets single pictures pass, even between its own pictures.
             admitted: whether it may wait in any case.
 
         Raises:
@@ -151,15 +151,15 @@ class FairQueue(Generic[Item]):
         row.entries.append(_Entry(item, visitor, self._arrived, pictures, size, bulk))
 
     def add_live(self, item: Item, *, visitor: str, size: int = 0) -> Item | None:
-        """Let a live item wait, behind all that is not live, in place of the one that its visitor has waiting.
+        """Add a live item behind everything that is not live, replacing its visitor's waiting live item.
 
         Args:
             item: what waits; one picture.
-            visitor: whose it is.
+            visitor: its owner.
             size: of its pictures in memory, in bytes.
 
         Returns:
-            The item whose place it takes, which waits no more.
+            The item that it replaces, which no longer waits.
 
         Raises:
             UserError: too much waits.
@@ -171,11 +171,11 @@ class FairQueue(Generic[Item]):
         return replaced.item if replaced else None
 
     def check_room(self, visitor: str, size: int, *, live: bool = False) -> None:
-        """Make sure that an item could wait; the arguments and errors are those of `add` and `add_live`."""
+        """Check that there is room for an item; arguments and errors are those of `add` and `add_live`."""
         self._check_room(visitor, size, replaced=self._live.get(visitor) if live else None)
 
     def remove(self, item: Item) -> bool:
-        """Take an item out as if it had never come; what its visitor has behind it moves up.
+        """Remove an item as if it had never come; its visitor's items behind it move up.
 
         Returns:
             Whether it waited here.
@@ -193,7 +193,7 @@ class FairQueue(Generic[Item]):
         return False
 
     def begin(self) -> Item:
-        """Take what is next; its first picture is drawn now.
+        """Take the next item; its first picture is drawn now.
 
         Raises:
             IndexError: nothing waits.
@@ -207,17 +207,17 @@ class FairQueue(Generic[Item]):
         return entry.item
 
     def join(self, item: Item) -> None:
-        """Take an item that is drawn beside what has begun."""
+        """Take an item that is drawn together with the one that has begun."""
         self._take(next(entry for _, entry in self._ordered() if entry.item is item))
 
     def cut_in(self, fits: Callable[[Item], bool], *, bulk: bool = False) -> Item | None:
-        """Take a single picture that is to be drawn before the next batch of what has begun; None where there is none.
+        """Take an item that is to be drawn before the next batch of the one that has begun; None if there is none.
 
-        Between two of those comes at most one of every visitor who waits by then.
+        Between two batches each visitor who waits by then may cut in at most once.
 
         Args:
             fits: whether an item can be drawn now.
-            bulk: whether that may be one that lets others pass, too.
+            bulk: whether items that let others pass may cut in, too.
         """
         if self._round is None:
             self._round = self._arrived
@@ -231,11 +231,11 @@ class FairQueue(Generic[Item]):
         return None
 
     def next_batch(self, pictures: int) -> None:
-        """Go on with what has begun, after so many of its pictures."""
+        """Resume the item that has begun, after so many of its pictures."""
         self._draw(self._tag + pictures)
 
     def _draw(self, tag: int) -> None:
-        """Move the clock on to the picture that is drawn now, and begin a new round of those who are let pass."""
+        """Advance the clock to the picture being drawn now, and begin a new round of letting others pass."""
         self._tag = tag
         self._clock = max(self._clock, tag)
         self._let_pass, self._round = set(), None
@@ -251,19 +251,19 @@ class FairQueue(Generic[Item]):
             raise UserError("engine.busy", count=len(others))
 
     def _entries(self) -> Iterator[_Entry[Item]]:
-        """Go through all entries, next first."""
+        """Iterate over all entries, next first."""
         yield from (entry for _, entry in self._ordered())
         yield from self._live.values()
 
     def _ordered(self) -> list[tuple[int, _Entry[Item]]]:
-        """Return all that is not live with their tags, next first."""
+        """Return all entries that are not live with their tags, next first."""
         tagged = []
         for row in self._rows.values():
             tag = row.start
             for entry in row.entries:
                 tag += entry.pictures
                 tagged.append((tag, entry))
-        # What lets others pass does so on equal tags, too.
+        # Bulk entries let others pass on equal tags, too.
         return sorted(tagged, key=lambda each: (each[0], each[1].bulk, each[1].arrival))
 
     def _take(self, entry: _Entry[Item]) -> None:
@@ -273,5 +273,5 @@ class FairQueue(Generic[Item]):
         self._forget_rows()
 
     def _forget_rows(self) -> None:
-        """Forget visitors who have nothing waiting and have had no more than others."""
+        """Forget visitors who have nothing waiting and whose row ends no later than the clock."""
         self._rows = {visitor: row for visitor, row in self._rows.items() if row.entries or row.start > self._clock}

@@ -1,4 +1,4 @@
-"""From when to when something counts, as shares of the denoising steps."""
+"""Ranges in which something counts, as shares of the denoising steps."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipa_app.options import option
 
 
 def range_start(what: str) -> Any:
-    """Declare from which share of the steps on something counts, as "picture"."""
+    """Declare the option for the share of the steps at which something, such as "picture", begins to count."""
     return option(
         0.0,
         title=f"The beginning of the {what}'s strength",
@@ -23,7 +23,7 @@ def range_start(what: str) -> Any:
 
 
 def range_end(what: str, *, after: str) -> Any:
-    """Declare from which share of the steps on something counts no more, which is `after` another option."""
+    """Declare the option for the share of the steps at which something stops counting, later than option `after`."""
     return option(
         1.0,
         title=f"The end of the {what}'s strength",
@@ -36,13 +36,13 @@ def range_end(what: str, *, after: str) -> Any:
 
 
 def check_range(start: float, end: float, *, of: Message, field: str) -> None:
-    """Make sure that what counts for a part of the steps ends later than it begins.
+    """Check that a range ends later than it begins.
 
     Args:
         start: its beginning, 0 to 1.
         end: its end.
-        of: what counts, as sentences name it.
-        field: of the end.
+        of: what counts, as messages name it.
+        field: the field of the end.
 
     Raises:
         UserError: it does not.
@@ -52,14 +52,14 @@ def check_range(start: float, end: float, *, of: Message, field: str) -> None:
 
 
 def no_whole_step(what: Message, *, start: float, end: float, steps: int, field: str) -> UserError:
-    """Return the error that says that something counts for less than one step.
+    """Return the error for something that counts for less than one step.
 
     Args:
-        what: would count.
+        what: what would count.
         start: its beginning, 0 to 1.
         end: its end.
-        steps: there are.
-        field: of the end.
+        steps: number of denoising steps.
+        field: the field of the end.
     """
     return UserError(
         "request.counts_in_no_step", start=f"{start:g}", end=f"{end:g}", steps=steps, counted=what

@@ -1,8 +1,8 @@
-"""Recipes to hand on: how a picture was made, without the picture itself.
+"""Recipes to share: how a picture was made, without the picture itself.
 
-As a JSON file one is whole: it has the settings and the input pictures of the result's file, and is read as that is. As
-a link it has the settings alone, since nobody can send pictures in an address; those that are shipped with the app are
-found again by what they show.
+A JSON recipe is complete: it has the settings and the input pictures of the result's file, and is read in the same way.
+A link has the settings alone, since a URL cannot hold pictures; pictures that come with the app are found again by the
+hashes of their pixels.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _GREY, _WHITE = (127, 127, 127), (255, 255, 255)
 
 
 class LinkedRecipe(NamedTuple):
-    """What a link says.
+    """The content of a link.
 
     Attributes:
-        request: with stand-ins for what is missing.
-        settings: as they were noted.
-        missing: the names of the input pictures that are not here.
+        request: with stand-ins for missing pictures.
+        settings: as recorded.
+        missing: the names of the input pictures that are not available here.
     """
 
     request: GenerateRequest
@@ -46,16 +46,16 @@ def recipe_json(path: str | Path) -> str:
     """Return the recipe of a result's file as JSON.
 
     Raises:
-        NotMadeHereError: the file is none.
+        NotMadeHereError: the file is not a result made here.
     """
     return json.dumps(read_recipe(path), allow_nan=False, indent=1)
 
 
 def recipe_code(path: str | Path) -> str:
-    """Return the recipe of a result's file as a link holds it: letters, digits, "-" and "_".
+    """Return the recipe of a result's file as the code for a link: letters, digits, "-" and "_".
 
     Raises:
-        NotMadeHereError: the file is none.
+        NotMadeHereError: the file is not a result made here.
     """
     settings = read_settings(path)
     if settings is None:
@@ -65,11 +65,11 @@ def recipe_code(path: str | Path) -> str:
 
 
 def read_code(code: str, *, known: Mapping[str, Image.Image]) -> LinkedRecipe:
-    """Read a recipe from a link that anybody may have made.
+    """Read a recipe from a link, which is not trusted.
 
     Args:
-        code: as `recipe_code` gives it.
-        known: pictures that are here, by the hashes of their pixels.
+        code: as returned by `recipe_code`.
+        known: the pictures available here, by the hashes of their pixels.
 
     Raises:
         UserError: it cannot be read, or holds something that is not allowed.
@@ -111,9 +111,9 @@ def _noted_pictures(settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _stand_in(settings: Mapping[str, Any], kind: str) -> Image.Image:
-    """Return a picture in place of a missing one: a request is checked as a whole.
+    """Return a stand-in for a missing picture, without which the request would not pass its checks.
 
-    It has the result's shape and half its size. At the same size, that of the result would be taken for its own.
+    It has the result's shape and half its size. At full size, the result's size would pass for the picture's own.
     """
     sides = (settings.get("width"), settings.get("height"))
     width, height = (side // 2 if isinstance(side, int) and 16 <= side <= LARGEST_SIDE else 64 for side in sides)

@@ -1,7 +1,7 @@
-"""Sets of references: pictures and all that is said of them, under a name, as a file to keep and to hand on.
+"""Sets of references: pictures with all their settings, under a name, as a file to keep and to share.
 
-The file is JSON. It has the pictures as a result's file has them, the references at up to 512 pixels and the masks of
-their places at up to 1024.
+The file is JSON. It holds the pictures as a result's file does: references at up to 512 pixels, and the masks of their
+regions at up to 1024.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.packing import LONGEST_SIDE, unpack_picture
 
 LONGEST_NAME = 100
-# Four references have some fifty values beside their pictures. What JSON is made of takes up to thirty times its room
-# in memory, and all threads wait for it.
+# Four references have some fifty values beside their pictures. Parsed JSON takes up to thirty times its size in memory,
+# and parsing holds up all threads.
 _MOST_VALUES = 10_000
 _KEY, _NAME, _PICTURES = "ip_adapter_studio_references", "name", "pictures"
 
@@ -46,7 +46,7 @@ class ReferenceSet:
     references: tuple[Reference, ...]
 
     def __post_init__(self) -> None:
-        """Check both."""
+        """Check the name and the references."""
         object.__setattr__(self, "name", " ".join(self.name.split()))
         if not self.name.isprintable() or not 0 < len(self.name) <= LONGEST_NAME:
             raise UserError("set.no_name", longest=LONGEST_NAME)
@@ -61,10 +61,10 @@ class ReferenceSet:
 
     @classmethod
     def from_json(cls, data: bytes) -> ReferenceSet:
-        """Read a set from what anybody may have written.
+        """Read a set from a file's content, which is not trusted.
 
         Raises:
-            UserError: it is none, or holds something that is not allowed.
+            UserError: it is not a set, or holds something that is not allowed.
         """
         content = _object(data)
         packed = content[_PICTURES]
@@ -76,7 +76,7 @@ class ReferenceSet:
 
 
 def name_in(data: bytes) -> str | None:
-    """Return the name of a set by its file's content; None where that is none."""
+    """Return the name of a set from its file's content; None if that is not a set."""
     try:
         name = _object(data)[_NAME]
     except UserError:

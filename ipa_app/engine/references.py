@@ -1,4 +1,4 @@
-"""A picture used as a prompt, and what is said of it."""
+"""A picture used as a prompt, and its settings."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ LONGEST_PROMPT = 2000
 class Reference:
     """A picture used as a prompt.
 
-    Each option says itself what it means and what is allowed. Beside the options:
+    Each option documents its own meaning and limits. Beside the options:
 
     Attributes:
-        region_mask: mode "L", to which any other picture is brought, of at most 1024 pixels a side. Where there is one
-            the region is "painted".
+        region_mask: mode "L", at most 1024 pixels a side; any other picture is converted to that. If there is one, the
+            region is "painted".
 
     Raises:
-        UserError: a value is not allowed; a mask is missing, empty, or stands beside a half; there are words for a
-            place, and no place.
+        UserError: a value is not allowed; a mask is missing, empty, or given together with a half; there are words for
+            a region, but no region.
     """
 
     image: Image.Image = option(
@@ -125,7 +125,7 @@ class Reference:
     )
 
     def __post_init__(self) -> None:
-        """Check the values; a mask says by itself that it is what counts, and is brought to its usual form."""
+        """Check the values. A mask is converted to its usual form and implies the region "painted"."""
         check_options(self)
         check_range(self.start, self.end, of=Message("strength.reference"), field="reference_end")
         with blaming("region_prompt"):
@@ -151,24 +151,24 @@ class Reference:
 
 
 def slot_name(name: str, number: int) -> str:
-    """Name an option of a reference by the reference's number: the first one's is called as in the API."""
+    """Return the name of an option for the reference of that number; for the first it is the API's name unchanged."""
     return name if number == 1 else f"{name}_{number}"
 
 
 def words_of_region(number: int) -> Message:
-    """Return what the words of a reference's region are called in sentences, by the reference's number."""
+    """Return the name that messages use for the words of a reference's region, by the reference's number."""
     return Message("region.words_of", number=number)
 
 
 def spans(
     references: Sequence[Reference], start: float, end: float
 ) -> Iterator[tuple[float, float, tuple[Reference, ...]]]:
-    """Yield when which references count together: from when to when, as shares of the steps, and those that do.
+    """Yield the ranges in which the same references count: start and end, as shares of the steps, and the references.
 
     Args:
         references: each with a range of its own.
-        start: before which none counts, 0 to 1.
-        end: after which none counts.
+        start: before this none counts, 0 to 1.
+        end: after this none counts.
     """
     bounds = (bound for each in references for bound in (each.start, each.end))
     moments = sorted({start, end, *(min(max(bound, start), end) for bound in bounds)})

@@ -1,4 +1,4 @@
-"""Where in the new picture references count: everywhere, in halves, or where it was painted."""
+"""Where in the new picture references count: everywhere, in a half, or in a painted region."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from ipa_app.imaging.opening import Colour
 from ipa_app.messages import Message
 
 REGION_COLOURS: tuple[Colour, ...] = ((255, 45, 120), (45, 125, 255), (20, 160, 75), (240, 150, 10))
-"""Of each reference's region where it is shown, by their order."""
+"""The colours in which the references' regions are shown, in their order."""
 
 _TINT_SHARE = 0.6
 
 Placed = tuple[tuple[Reference, ...], np.ndarray | None]
-"""References whose tokens are joined, and which share of each cell is theirs; None for all of every cell."""
+"""References whose tokens are joined, and their share of each cell; None for all of every cell."""
 
 
 def place(
@@ -28,18 +28,18 @@ def place(
 ) -> list[Placed]:
     """Return which references count where.
 
-    Those of one half, or everywhere, are joined. Where any of them has a painted region, each stands alone, and what
-    several claim is shared: with masks m of 0 to 1, reference i counts with `m_i / max(1, sum_j m_j)` of its weight.
-    So masks that do not overlap count as they are, soft edges that cross add up to one, and where two are full each
-    gives half of its weight.
+    References of one half, or everywhere, are joined. If any has a painted region, each stands alone, and overlaps are
+    shared: with masks m in [0, 1], reference i counts with `m_i / max(1, sum_j m_j)` of its weight. Masks that do not
+    overlap therefore count in full, crossing soft edges add up to at most one, and where two masks are full each
+    reference counts with half its weight.
 
     Args:
         references: those of weight 0 are left out.
         size: (width, height) of the whole finished picture, in its own pixels.
-        window: (left, top, right, bottom) of the part that is drawn, in the same pixels; may reach over the edges.
-        grid: (width, height) in cells of what is drawn.
+        window: (left, top, right, bottom) of the part that is drawn, in the same pixels; may extend beyond the edges.
+        grid: (width, height) of the drawn part in latent cells.
     """
-    # What counts for nothing takes no share of what the others say.
+    # A reference without weight must not take a share from the others.
     counted = [each for each in references if each.weight > 0]
     if all(each.region_mask is None for each in counted):
         groups: dict[RegionName, list[Reference]] = {}
@@ -53,17 +53,17 @@ def place(
 def shares_of(
     references: Sequence[Reference], *, size: tuple[int, int], window: Box, grid: tuple[int, int]
 ) -> np.ndarray:
-    """Return which share of each cell references have where each stands alone; the arguments are as for `place`.
+    """Return each reference's share of each cell, if each stands alone; the arguments are as for `place`.
 
     Returns:
-        (references, height, width) float32, `m_i / max(1, sum_j m_j)`: they add up to 1 at most.
+        (references, height, width) float32, `m_i / max(1, sum_j m_j)`: they add up to at most 1.
     """
     masks = np.stack([_mask(each, size=size, window=window, grid=grid) for each in references])
     return masks / np.maximum(masks.sum(axis=0), 1)
 
 
 def region_notes(references: Sequence[Reference], size: tuple[int, int]) -> tuple[Message, ...]:
-    """Return which masks are of another shape than the finished picture, of `size`, to which they are stretched."""
+    """Return messages on masks that must be stretched, as their shape is not that of the finished picture (`size`)."""
     return tuple(
         Message("region.stretched", reference=Message("region.reference", number=number), width=size[0], height=size[1])
         for number, each in enumerate(references, start=1)
@@ -76,13 +76,13 @@ def show_regions(
 ) -> Image.Image:
     """Tint each region on a picture in its reference's colour, as strongly as the reference counts there.
 
-    What counts everywhere tints nothing.
+    References that count everywhere tint nothing.
 
     Args:
         references: at least one.
         picture: of the shape of the finished one, mode "RGB".
         colours: of the references.
-        longest: most pixels on the longer side of what is shown.
+        longest: most pixels on the longer side of the returned picture.
     """
     size = picture.size if max(picture.size) <= longest else fitted_size(picture.size, (longest, longest))
     shown = np.asarray(picture.resize(size, Image.Resampling.LANCZOS), np.float32)
@@ -92,7 +92,7 @@ def show_regions(
         for group, share in place(references, size=size, window=(0, 0, *size), grid=size)
         if share is not None and group[0].region != "everywhere"
     ]
-    # All at once, as shares add up to one at most: what is shared by two is as much of the one as of the other.
+    # Tinted all at once, as shares add up to at most one: where two regions share a place, both colours mix equally.
     left = 1 - _TINT_SHARE * np.sum([share for share, _ in tints], axis=0)
     shown = shown * left + _TINT_SHARE * np.sum([share * colour for share, colour in tints], axis=0)
     return Image.fromarray(np.rint(shown).astype(np.uint8))
@@ -102,7 +102,7 @@ def half_mask(region: RegionName, *, size: tuple[int, int], window: Box, grid: t
     """Return which cells of the latent grid lie in a half; the arguments are as for `place`.
 
     Returns:
-        (height, width) float32: the share of each cell that lies in it; None for everywhere.
+        (height, width) float32: the share of each cell that lies in the half; None for everywhere.
     """
     if region == "everywhere":
         return None
@@ -116,18 +116,18 @@ def half_mask(region: RegionName, *, size: tuple[int, int], window: Box, grid: t
 
 
 def painted_mask(mask: Image.Image, *, size: tuple[int, int], window: Box, grid: tuple[int, int]) -> np.ndarray:
-    """Average a mask over the cells of the latent grid; beyond the picture's edges it goes on as it is there.
+    """Average a mask over the cells of the latent grid; beyond the picture's edges its edge values continue.
 
     Args:
-        mask: mode "L" for the whole finished picture, stretched to it.
-        size: as for `place`; so are the next.
-        window: of what is drawn.
-        grid: in cells.
+        mask: mode "L", for the whole finished picture, to which it is stretched.
+        size: as for `place`.
+        window: as for `place`.
+        grid: as for `place`.
 
     Returns:
         (height, width) float32, 0 to 1.
     """
-    # Numbers with fractions, so that no cell's share is rounded on the way.
+    # In floating point, so that no cell's share is rounded on the way.
     whole = mask.convert("F").resize(size, Image.Resampling.BOX)
     cells = scale_window(whole, window, grid, Image.Resampling.BOX)
     return (np.asarray(cells) / 255).clip(0, 1)

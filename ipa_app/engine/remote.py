@@ -1,6 +1,6 @@
-"""Drawing in another process, one that has a device: a request goes there, and plain events come back.
+"""Drawing in another process that has a device: a request goes there, and plain events come back.
 
-What crosses is pickled: requests and results hold numbers, texts and pictures, and nothing of a model.
+What is sent is pickled: requests and results hold numbers, texts and pictures, and no part of a model.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Refusal:
-    """A request failed there. Exceptions themselves may lose their words on the way.
+    """A request failed in the other process. Sent instead of an exception, which may lose its message on the way.
 
     Attributes:
-        message: one clear sentence for people.
-        withheld: what came of it where the safety checker held everything back.
+        message: one clear sentence for users.
+        withheld: the result, if the safety checker withheld every picture.
     """
 
     message: Message
@@ -44,23 +44,23 @@ class Refusal:
 
 
 Events = Generator[Progress | GenerateResult | Refusal | None, None, None]
-"""What comes back; None where nothing did for a moment, so that whoever follows can look up."""
+"""What comes back; None if nothing did for a moment, so that the reader can check for cancelling."""
 
 
 class RemoteDraw(Protocol):
     """Draws a request in another process."""
 
     def __call__(self, request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
-        """Return all progress as it comes, and at last the result or a refusal; closing it stops the drawing.
+        """Yield all progress as it comes, and finally the result or a refusal; closing it stops the drawing.
 
         Args:
-            request: its seed is decided.
-            adapter: the one it asks for, whether it counts or not, which may have come after the other process began;
-                None where the model has none that is called so.
-            previews: whether the progress shows the pictures while they are drawn.
+            request: with a definite seed.
+            adapter: the one it asks for, whether it has an effect or not, possibly added after the other process
+                started; None if the model has none of that name.
+            previews: whether the progress includes previews of the pictures.
 
         Raises:
-            UserError: the other process cannot be had, and why.
+            UserError: the other process is not available, and why.
         """
         ...
 
@@ -74,12 +74,12 @@ def draw_remotely(
     detector: PoseDetector,
     exact: bool,
 ) -> Events:
-    """Carry out a request; this is what runs in the other process. As in `RemoteDraw`, but it raises nothing.
+    """Carry out a request; this runs in the other process. As `RemoteDraw`, but errors become refusals.
 
     Args:
-        request: as it came.
-        adapter: as it came.
-        previews: as it came.
+        request: as received.
+        adapter: as received.
+        previews: as received.
         model: the request's.
         detector: for poses from photos.
         exact: as for `usual_batch_limit`.
@@ -109,13 +109,13 @@ def _watched(
     try:
         yield from job.events()
     finally:
-        # Does nothing to one that is done; otherwise it stops at the next step.
+        # Does nothing to a finished job; otherwise it stops at the next step.
         job.cancel()
         work.join()
 
 
 def or_refusal(events: Iterator[Progress | GenerateResult]) -> Events:
-    """Yield a request's events, and where it fails its refusal at last."""
+    """Yield a request's events, and a refusal at the end if it fails."""
     try:
         yield from events
     except UserError as error:
@@ -123,12 +123,12 @@ def or_refusal(events: Iterator[Progress | GenerateResult]) -> Events:
 
 
 def with_adapter(entry: ModelEntry, adapter: AdapterEntry | None, *, called: str) -> ModelEntry:
-    """Return a model with the one adapter that a request asks for."""
+    """Return a model's entry with only the adapter that a request asks for; unchanged if that is None."""
     return entry if adapter is None else replace(entry, adapters={called: adapter})
 
 
 class RemoteDevice:
-    """A device in another process, or many of them: whole requests go there."""
+    """A device in another process, or many of them, which take whole requests."""
 
     lets_pass = False
 
@@ -136,7 +136,7 @@ class RemoteDevice:
         """Have requests drawn elsewhere.
 
         Args:
-            draw: does so, called by as many threads at once as there are places.
+            draw: sends a request there; called by as many threads at once as there are places.
             places: as for `Device`.
             offers_live: as for `Device`.
         """
@@ -144,10 +144,10 @@ class RemoteDevice:
         self.places, self.offers_live = places, offers_live
 
     def draw(self, job: Job, turns: Turns) -> None:
-        """Have a job drawn and tell its watchers what comes from there.
+        """Have a job drawn and pass the events on to its watchers.
 
-        It is done on behalf of whoever submitted the job: what a framework keeps about the visitor in context variables
-        is there.
+        It runs in the context of whoever submitted the job, so that a framework's context variables about the visitor
+        are set.
         """
         since = time.monotonic()
         job.context.run(self._follow, job, previews=job.wants_previews and turns.nobody_else_waits([job]))
@@ -156,21 +156,21 @@ class RemoteDevice:
 
     @property
     def trouble(self) -> Message | None:
-        """Nothing: whether it can be had shows when it is asked for."""
+        """Always None: whether the other process is available shows only when it is called."""
         return None
 
     def reports(self) -> Sequence[Report]:
-        """Return nothing: it has no process of its own between two requests."""
+        """Return no reports: it has no process of its own between two requests."""
         return ()
 
     def close(self) -> None:
-        """Hold nothing."""
+        """Do nothing: it holds nothing."""
 
     def _follow(self, job: Job, *, previews: bool) -> None:
         with job.owning_errors():
             job.check_cancelled()
             request = job.plan.request
-            # Whether or not it counts: where the plan is made anew, it has to be found again.
+            # Sent even if it has no effect: the plan is made again there and must find it.
             adapter = job.plan.entry.find_adapter(request.adapter)
             with closing(self._draw(request, adapter=adapter, previews=previews)) as events:
                 for event in events:

@@ -1,7 +1,7 @@
-"""A replica of Ray Serve: one device with the studio's own manager and engine, which draws what a front sends.
+"""A replica of Ray Serve: one device with the studio's own manager and engine, which draws what a front end sends.
 
-`build` is what a Serve configuration names. Source: docs.ray.io/en/latest/serve (streaming responses, model
-multiplexing, health checks).
+A Serve configuration names `build`. Source: docs.ray.io/en/latest/serve (streaming responses, model multiplexing,
+health checks).
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ logger = logging.getLogger(__name__)
 APPLICATION = "ipa-studio"
 _REPORT_EVERY_S = 1.0
 _TELL_EVERY_S = 0.4
-"""Each step told by itself costs the front as much of a processor as half a step of the bundled model."""
+"""Reporting every single step would cost the front end as much CPU time as half a step of the bundled model."""
 
 
 @dataclass(frozen=True)
@@ -57,12 +57,12 @@ class Begun:
 
 @dataclass(frozen=True, kw_only=True)
 class Brought:
-    """An adapter that replicas do not have of themselves; its file travels once to each.
+    """An adapter that replicas do not have by themselves; its file is sent once to each.
 
     Attributes:
-        entry: what requests know of it; its file is the sender's.
+        entry: what requests know of it; its path is the sender's.
         sha256: of its file.
-        content: where the bytes of the file are to be had.
+        content: reference to the bytes of the file.
     """
 
     entry: AdapterEntry
@@ -71,15 +71,15 @@ class Brought:
 
 
 def board() -> Any:
-    """Return the one board of the cluster, which is begun where there is none yet."""
+    """Return the one board of the cluster; start it if there is none yet."""
     actor = ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Board)
     return actor.options(name="board", namespace=APPLICATION, lifetime="detached", get_if_exists=True).remote()
 
 
 def listen_on_loopback() -> None:
-    """Let the port that Serve opens in this process for other deployments, which nothing here uses, be no one else's.
+    """Bind the port that Serve opens in this process for other deployments to 127.0.0.1; nothing here uses it.
 
-    Ray itself keeps to its own address; Serve opens that port on all of them (ray 2.60, serve/_private/replica.py,
+    Ray itself keeps to its own address; Serve opens that port on all addresses (ray 2.60, serve/_private/replica.py,
     `_on_initialized`), and runs what it is sent there.
     """
     from ray.serve._private import replica  # pyright: ignore[reportMissingImports]
@@ -92,7 +92,7 @@ class Replica:
     """One device of a cluster."""
 
     def __init__(self) -> None:
-        """Begin without a loaded model; the settings are the variables of this process."""
+        """Start without a loaded model; the settings are this process's environment variables."""
         limit_malloc_arenas()
         self._brought = tempfile.TemporaryDirectory(prefix="ipa-adapters-")
         if ray.util.get_node_ip_address() == "127.0.0.1":
@@ -105,13 +105,13 @@ class Replica:
             adapters=AdapterSet(os.environ.get(ADAPTERS_VARIABLE, "")),
         )
         if self._manager.device == "cpu":
-            # What draws takes all of a core, and the front and Ray need little of one, but at once.
+            # Drawing takes all of a core; the front end and Ray need little of one, but without delay.
             yield_to_others()
         self._settings = ClusterSettings.from_environment(os.environ)
         self._engine = Engine(self._manager, batch_limit=self._settings.batch or None)
         self._name = ray.get_runtime_context().get_actor_name() or ""
         self._adopting = asyncio.Lock()
-        # When each job was last heard of.
+        # When each job last sent an event.
         self._heard: dict[Job, float] = {}
         self._drawn = 0
         self._reporter = asyncio.get_running_loop().create_task(self._report())
@@ -119,14 +119,14 @@ class Replica:
     async def draw(
         self, request: GenerateRequest, *, brought: Brought | None, previews: bool
     ) -> AsyncIterator[Begun | Progress | GenerateResult | Refusal]:
-        """Carry out a request, yielding who does it, all progress as it comes, and at last the result or a refusal.
+        """Carry out a request: yield this replica's name, all progress as it comes, and the result or a refusal.
 
         Cancelling stops the drawing at its next step.
 
         Args:
-            request: its seed is decided.
-            brought: the adapter it asks for, where that is none of the replica's own.
-            previews: whether the progress shows the pictures while they are drawn.
+            request: with a definite seed.
+            brought: the adapter it asks for, if that is not one of the replica's own.
+            previews: whether the progress includes previews of the pictures.
         """
         yield Begun(self._name)
         try:
@@ -143,36 +143,36 @@ class Replica:
                 self._heard[job] = time.monotonic()
                 if isinstance(event, GenerateResult):
                     self._drawn += 1
-                if not (isinstance(event, Progress) and event.phase == "queued"):  # whose turn it is, the front says
+                if not (isinstance(event, Progress) and event.phase == "queued"):  # the front end reports the queue
                     yield event
         finally:
-            # Does nothing to one that is done; otherwise it stops at the next step.
+            # Does nothing to a finished job; otherwise it stops at the next step.
             job.cancel()
 
     def check_health(self) -> None:
-        """Have Serve end this process and begin another where drawing has got stuck.
+        """Have Serve kill this process and start another if drawing is stuck.
 
         Raises:
-            RuntimeError: it has.
+            RuntimeError: it is stuck, or the engine draws no more.
         """
         self._heard = {job: heard for job, heard in self._heard.items() if not job.done}
-        # Where several are drawn, one may wait for long while another one gets on.
+        # If several are drawn, one may wait for long while another makes progress.
         if max(self._heard.values(), default=inf) < time.monotonic() - self._settings.patience:
             raise RuntimeError(f"Nothing has been heard of any request for {self._settings.patience} s.")
         if self._engine.trouble:
             raise RuntimeError(self._engine.trouble)
 
     def __del__(self) -> None:
-        """Leave no files behind; Serve calls this before it ends the process."""
+        """Remove the temporary files; Serve calls this before it ends the process."""
         self._brought.cleanup()
 
     @serve.multiplexed(max_num_models_per_replica=1)
     async def warm(self, name: str) -> str:
-        """Let Serve know that a model is in memory here, in place of the one before; requests for it are sent here."""
+        """Let Serve know that a model is in memory here, replacing the previous one; requests for it are sent here."""
         return name
 
     async def _adopt(self, brought: Brought) -> str:
-        """Have an adapter as the replica's own, and return by which key it is asked for here."""
+        """Add an adapter to the replica's own, and return the key by which it is requested here."""
         file = Path(self._brought.name) / f"{brought.sha256}{brought.entry.file.suffix.lower()}"
         async with self._adopting:
             if not file.is_file():
@@ -182,7 +182,7 @@ class Replica:
         return self._manager.adapters.adopt(replace(brought.entry, file=file), sha256=brought.sha256)
 
     async def _report(self) -> None:
-        """Report to the board for as long as this process lives, and do what is asked there."""
+        """Report to the board for as long as this process lives, and carry out its wishes."""
         there, seen = board(), None
         while True:
             try:
@@ -210,7 +210,7 @@ class Replica:
         )
 
     def _do(self, wish: Wish) -> None:
-        """Do what was asked; what goes wrong is the model's state, or said where it is asked for."""
+        """Carry out a wish; what goes wrong shows in the model's state, or when the model is requested."""
         actions = {"start": self._manager.start, "download": self._manager.download, "cancel": self._manager.cancel}
         try:
             actions[wish.action](wish.model)
@@ -233,7 +233,7 @@ def application(**options: Any) -> serve.Application:
         options: of Serve's deployment; one replica by default.
     """
     usual = {
-        # More would wait where they are, though another replica had nothing to do.
+        # More would wait at this replica even if another one were idle.
         "max_ongoing_requests": ClusterSettings.from_environment(os.environ).requests_at_once,
         "logging_config": {"enable_access_log": False},
     }
@@ -241,5 +241,5 @@ def application(**options: Any) -> serve.Application:
 
 
 def build(_arguments: dict[str, str]) -> serve.Application:
-    """Return the replicas as a Serve configuration asks for them, which sets the options itself."""
+    """Return the replicas for a Serve configuration, which sets the options itself."""
     return application()

@@ -1,4 +1,4 @@
-"""Requests as JSON and pictures, exactly, to lie on a disk and come back."""
+"""Requests as JSON and pictures, stored on the disk and restored exactly."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ from ipa_app.pose.keypoints import Details, Keypoint
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
 
-# All that a request is made of. Nothing else is made of what lies on the disk.
+# All classes that a request consists of. Nothing else is created from what is on the disk.
 _CLASSES: Mapping[str, Callable[..., Any]] = {
     each.__name__: each for each in (Part, GenerateRequest, Reference, PoseSheet, Skeleton, Details, Keypoint)
 }
 
 
 def part_as_data(part: Part) -> tuple[Any, dict[str, Image.Image]]:
-    """Return a part of an order as JSON, and the pictures that stand in it by their names, the `picture_hash` of each.
+    """Return a part of an order as JSON data, and its pictures by name, which is the `picture_hash` of each.
 
     Raises:
-        TypeError: it holds something that a request is not made of.
+        TypeError: it holds something that cannot be part of a request.
     """
     pictures: dict[str, Image.Image] = {}
     return _as_data(part, pictures), pictures
 
 
 def part_from_data(data: Any, picture: Callable[[str], Image.Image]) -> Part:
-    """Return a part of an order from `part_as_data`.
+    """Restore a part of an order from `part_as_data`.
 
     Args:
-        data: whatever lay on the disk.
-        picture: finds a picture by its name.
+        data: what was on the disk; not trusted.
+        picture: returns a picture by its name.
 
     Raises:
-        UserError: it cannot be read, or is not allowed any more.
+        UserError: it cannot be read, or is no longer allowed.
     """
     try:
         part = _from_data(data, picture)

@@ -1,4 +1,4 @@
-"""What a person asks for, validated when it is made and never changed."""
+"""A request for pictures, validated when it is created and never changed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ RANDOM_SEED = -1
 
 
 def random_seed() -> int:
-    """Draw a seed, 0 to 2**32 - 1."""
+    """Return a random seed, 0 to 2**32 - 1."""
     return secrets.randbelow(LARGEST_SEED + 1)
 
 
@@ -54,7 +54,7 @@ _LONGEST_FILE_NAME = 255
 
 
 def _side(title: str, *, label: str) -> Any:
-    """Declare how wide or how high the result is."""
+    """Declare the option for the width or height of the result."""
     return option(
         0,
         title=title,
@@ -69,17 +69,17 @@ def _side(title: str, *, label: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class GenerateRequest(TaskOptions):
-    """One order of pictures. Numbers that are 0 mean the model's own default.
+    """A request for one or more pictures. For numbers, 0 means the model's own default.
 
-    Each option says itself what it means and what is allowed. Those of all tasks are declared here, and those that only
-    some have where these tasks are. Beside the options:
+    Each option documents its own meaning and limits. Options of all tasks are declared here; those of only some tasks
+    are declared with these tasks. Beside the options:
 
     Attributes:
         references: pictures used as a prompt; none means plain Stable Diffusion.
-        width: of the result in pixels. Where a picture is changed, 0 is its own size, and what it is extended by comes
-            on top; so for `height`.
+        width: of the result in pixels. Where a picture is changed, 0 means its own size, and any extension is added on
+            top; the same holds for `height`.
         seed: picture i has the seed `seed + i`.
-        notes: sentences on how its inputs were understood, where that may not be what was meant. They change nothing
+        notes: messages on how its inputs were understood, where that may not be what was meant. They change nothing
             and come back with the result.
 
     Raises:
@@ -217,11 +217,11 @@ class GenerateRequest(TaskOptions):
     notes: tuple[Message, ...] = ()
 
     def with_seed(self) -> GenerateRequest:
-        """Return the request with a seed that is decided: a random one is drawn."""
+        """Return the request with a definite seed: a random one is drawn if needed."""
         return self if self.seed != RANDOM_SEED else replace(self, seed=random_seed())
 
     def __post_init__(self) -> None:
-        """Check every value, and that the task has what it needs."""
+        """Check every value, and that the task has all it needs."""
         check_options(self)
         check_range(self.start, self.end, of=Message("strength.picture"), field="end")
         if self.guidance_end:
@@ -237,7 +237,7 @@ class GenerateRequest(TaskOptions):
             object.__setattr__(self, name, value)
 
     def _check_format(self, pictures: Sequence[str]) -> None:
-        """Make sure that the files can hold what becomes of the task's own pictures, by the names of their fields."""
+        """Check that the file format can hold the opacity of the task's own pictures, given by their field names."""
         own = (getattr(self, name) for name in pictures)
         if self.output_format not in EXACT_FORMATS and any(
             isinstance(each, Image.Image) and opacity_of(each) is not None for each in own

@@ -1,4 +1,4 @@
-"""What comes back while a request is worked on and at its end, and the sign that stands for a withheld picture."""
+"""What comes back during and after a request, and the sign that stands for a withheld picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 
 DRAWN_AGAIN = "doing.drawing_again"
-"""The key of what progress says while steps that ran out of range are carried out a second time."""
+"""Key of the progress message while steps that ran out of range are carried out a second time."""
 
 Phase = Literal["queued", "loading", "encoding", "denoising", "decoding"]
 
@@ -25,8 +25,8 @@ class Progress:
         phase: what is being done.
         step: how much of it is done. While denoising these are the steps of all pictures together.
         steps: out of how many; 0 when that is not known.
-        message: a few words for people.
-        preview: what is there so far: the pictures side by side, small, mode "RGB"; None where there is no news.
+        message: a few words for users.
+        preview: the pictures so far, side by side, small, mode "RGB"; None if there is no new one.
     """
 
     phase: Phase
@@ -41,12 +41,12 @@ class GenerateResult:
     """The pictures of a request.
 
     Attributes:
-        images: mode "RGB", as many as were asked for; "RGBA" where the picture that was changed is transparent.
+        images: mode "RGB", as many as were requested; "RGBA" if the picture that was changed is transparent.
         seeds: the seed of each.
-        settings: every input as it was used, ready to be written as JSON. Its "withheld", where there is one, lists
-            the seeds of pictures that the model's safety checker held back; a sign stands in for each.
-        inputs: the pictures that were used, by the name under which a result's file keeps them.
-        notes: sentences to be shown with the pictures, as in the request.
+        settings: every input as it was used, ready to be written as JSON. Its "withheld", if present, lists the seeds
+            of pictures that the model's safety checker withheld; a sign replaces each.
+        inputs: the pictures that were used, by their names in a result's file.
+        notes: messages to be shown with the pictures, including those of the request.
     """
 
     images: tuple[Image.Image, ...]
@@ -57,17 +57,17 @@ class GenerateResult:
 
     @property
     def withheld(self) -> tuple[int, ...]:
-        """The seeds of the pictures that the safety checker held back."""
+        """The seeds of the pictures that the safety checker withheld."""
         return tuple(self.settings.get("withheld", ()))
 
 
 _PAPER, _INK = (236, 236, 240), (96, 96, 108)
-# Drawn so much larger at first, for smooth lines.
+# Drawn this many times larger at first, for smooth lines.
 _FINER = 4
 
 
-class AllWithheld(UserError):  # noqa: N818 - what came of a request, as Cancelled is
-    """Nothing is left of a request; `result` has the sign in place of each picture."""
+class AllWithheld(UserError):  # noqa: N818 - an outcome of a request, as Cancelled is
+    """Every picture of a request was withheld; `result` has the sign in place of each."""
 
     def __init__(self, message: Message, result: GenerateResult) -> None:
         super().__init__(message)
@@ -75,7 +75,7 @@ class AllWithheld(UserError):  # noqa: N818 - what came of a request, as Cancell
 
 
 def notice(size: tuple[int, int]) -> Image.Image:
-    """Draw the sign: an eye, crossed out. It is understood in every language; the words stand beside the picture.
+    """Draw the sign, a crossed-out eye. It is understood in every language; the words are beside the picture.
 
     Args:
         size: (width, height) in pixels of the picture it stands for.

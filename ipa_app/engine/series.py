@@ -1,4 +1,4 @@
-"""Several ordinary requests that belong together: watched one after the other, stopped all at once."""
+"""Several ordinary requests that belong together: watched one after the other, cancelled all at once."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Part:
     """One request of a series.
 
     Attributes:
-        title: a few words for people, by which progress names it.
+        title: a few words for users, which name it in progress messages.
         request: what is to be drawn.
     """
 
@@ -29,7 +29,7 @@ class Part:
 
 
 def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
-    """Plan the same picture, on one seed, at rising strengths of its references."""
+    """Plan the same picture, with one seed, at rising strengths of its references."""
     return tuple(
         Part(title=Message("series.strength", scale=f"{scale:g}"), request=replace(one, scale=scale))
         for one in (replace(request, count=1).with_seed(),)
@@ -38,11 +38,11 @@ def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
 
 
 def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry]) -> tuple[Part, ...]:
-    """Plan the same picture, on one seed, by several adapters.
+    """Plan the same picture, with one seed, by several adapters.
 
     Args:
         request: of the picture.
-        adapters: by what the request calls them.
+        adapters: by the names that requests use.
 
     Raises:
         UserError: there are fewer than two.
@@ -55,11 +55,11 @@ def each_adapter(request: GenerateRequest, adapters: Mapping[str, AdapterEntry])
 
 @dataclass(frozen=True, kw_only=True)
 class FailedPart:
-    """What came of one request of a series while others have pictures.
+    """A request of a series that has failed while others may have pictures.
 
     Attributes:
         title: of the part.
-        error: why there is none.
+        error: why it has no picture.
     """
 
     title: str
@@ -70,7 +70,7 @@ class Series:
     """The jobs of a series. Offers what a job does: an id, its events, and cancelling."""
 
     def __init__(self, jobs: Sequence[tuple[str, Job]]) -> None:
-        """Watch over jobs.
+        """Hold the jobs of a series.
 
         Args:
             jobs: at least one, submitted in this order, each with its title.
@@ -91,12 +91,12 @@ class Series:
 
         Args:
             parts: in their order.
-            submit: takes a request, and whoever is told of its job.
-            observers: one for each.
-            stopped: the same series as it was before; what had ended of it by itself stays as it is.
+            submit: takes a request, and the observer of its job.
+            observers: one for each part.
+            stopped: the same series as it was before; jobs in it that ended by themselves are kept.
 
         Raises:
-            UserError: one of them is not taken, and why.
+            UserError: one of them is refused, and why.
         """
         jobs: list[tuple[str, Job]] = []
         before = [job for _, job in stopped._jobs] if stopped else [None] * len(parts)
@@ -119,10 +119,10 @@ class Series:
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
     ) -> Iterator[Progress | GenerateResult | FailedPart]:
-        """Yield the progress of each job, saying which it is, and the result of each as soon as it is there.
+        """Yield the progress of each job, naming its part, and the result of each as soon as it is available.
 
-        What the safety checker held back is among the results, with a sign in its place. One that fails leaves the
-        others as they are.
+        Pictures that the safety checker withheld are among the results, with a sign in their place. A job that fails
+        does not affect the others.
 
         Args:
             awaited: as for `Observable.events`.
@@ -130,7 +130,7 @@ class Series:
             rest_s: as for `Observable.events`.
 
         Raises:
-            UserError: none of them has a picture, and why the first has none; `AllWithheld` where it was held back.
+            UserError: none of them has a picture, and why the first has none; `AllWithheld` if it was withheld.
             Cancelled: it was cancelled.
             Left: nobody wants to know any more. It goes on.
         """
@@ -141,7 +141,7 @@ class Series:
                     if isinstance(event, GenerateResult):
                         yield event
                     elif index == 0 or event.phase != "queued":
-                        # Later jobs have waited behind the first one, which is no news any more.
+                        # Later jobs wait behind the first one, which is known already.
                         yield self._told(event, index=index, title=title)
             except UserError as error:
                 errors.append(error)
@@ -153,12 +153,12 @@ class Series:
             raise errors[0]
 
     def cancel(self) -> None:
-        """Stop all of them; those that wait go first, so that none begins meanwhile."""
+        """Cancel all of them, the waiting ones first, so that none begins meanwhile."""
         for _, job in reversed(self._jobs):
             job.cancel()
 
     def _told(self, event: Progress, *, index: int, title: str) -> Progress:
-        """Return which job an event belongs to, and how far the whole series is."""
+        """Return an event with the job it belongs to, and the progress of the whole series."""
         if event.phase in ("queued", "loading"):
             return event
         count, steps = len(self._jobs), event.steps or 1

@@ -1,7 +1,7 @@
-"""What people type as a prompt: how it is read, and what in it means nothing here.
+"""What people type as a prompt: how it is read, and which parts mean nothing here.
 
-Weights are read as in `prompt_weights`. Other programs read further commands in prompts, as `<lora:film:0.8>`; this one
-reads these letter by letter.
+Weights are read as in `prompt_weights`. Other programs know further commands in prompts, such as `<lora:film:0.8>`;
+here these are read literally.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 
-# Joined emoji and the scripts of South Asia and Iran are spelled with these two.
+# Joined emoji and the scripts of South Asia and Iran need these two.
 _JOINERS = "\u200c\u200d"
 _SPACES = "\t\n\r"
 
@@ -29,7 +29,7 @@ _SIGNS = re.compile(
         )
     )
 )
-# Names of widely used textual inversions; none is ever a word.
+# Names of widely used textual inversions; none of them is an ordinary word.
 _EMBEDDINGS = re.compile(
     r"\b(?:easy[-_]?negative(?:v2)?|fast[-_]?negative(?:v2)?|(?:ng[-_])?deep[-_]?negative\w*|bad[-_]?hands?[-_]?v?\d\w*|"
     r"bad[-_]prompt\w*|bad[-_]?dream|bad[-_]artist\w*|bad[-_]picture[-\w]*|bad[-_]?pic|very[-_]?bad[-_]?image\w*[.\w]*|"
@@ -40,26 +40,26 @@ _EMBEDDINGS = re.compile(
 
 
 def readable(text: str) -> str:
-    """Return a prompt as the text encoders are given it.
+    """Return a prompt as it is given to the text encoders.
 
-    Letters and digits of special forms become ordinary ones (Unicode's NFKC), as in full-width or mathematical letters,
-    and invisible characters are left out. Whatever else there is stays: all of it has a meaning somewhere.
+    Special forms of letters and digits, such as full-width or mathematical ones, become ordinary ones (Unicode's NFKC),
+    and invisible characters are removed. Everything else stays: all of it has a meaning somewhere.
     """
     return "".join(map(_ordinary, without_invisible(text)))
 
 
 def without_invisible(text: str) -> str:
-    """Leave out control characters, marks of direction and others that nobody sees."""
+    """Remove control characters, direction marks and other invisible characters."""
     return "".join(letter for letter in text if letter in _SPACES + _JOINERS or not _is_invisible(letter))
 
 
 def has_special_letters(text: str) -> bool:
-    """Whether letters or digits of a text are read as others; full-width punctuation is what it always is."""
+    """Whether letters or digits of a text are read as other ones; full-width punctuation does not count."""
     return any(letter.isalnum() and _ordinary(letter) != letter for letter in text)
 
 
 def signs_in(text: str) -> list[str]:
-    """Find what other programs would take for a weight of another form, a command or the name of a file.
+    """Return what other programs would read as a weight of another form, a command or a file name.
 
     Returns:
         Each once, in the order of the text.
@@ -75,5 +75,5 @@ def _is_invisible(letter: str) -> bool:
 def _ordinary(letter: str) -> str:
     plain = unicodedata.normalize("NFKC", letter)
     is_word = unicodedata.category(letter)[0] in "LN" and plain.isalnum()
-    # Full-width and half-width punctuation stands between such letters.
+    # Full-width and half-width punctuation occurs among such letters.
     return plain if is_word or unicodedata.east_asian_width(letter) in "FH" else letter

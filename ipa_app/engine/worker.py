@@ -1,4 +1,4 @@
-"""Carrying out jobs on one device. Runs in the engine's thread; torch comes in with the first model."""
+"""Carrying out jobs on one device. Runs in the engine's thread; PyTorch is imported with the first model."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ _LOOK_EVERY_S = 0.2
 
 
 def wait_for_model(job: Job, manager: ModelManager) -> Lease | None:
-    """Wait until a job's model is loaded, telling the job's watchers how far it is.
+    """Wait until a job's model is loaded, reporting the progress to the job's watchers.
 
     Returns:
-        The model, to be held while it is drawn with; None when the job has failed, because the model did or its owner
-        cancelled, or when it gives way.
+        A lease of the model, to be held while drawing; None if the job has failed (the model failed or the owner
+        cancelled), or if it gives way.
     """
     with job.owning_errors():
         name = job.plan.entry.name
@@ -48,22 +48,22 @@ def wait_for_model(job: Job, manager: ModelManager) -> Lease | None:
             except UserError as error:
                 if error.message.key != "model.freed":
                     raise
-                # Another model took its place before anything was drawn.
+                # Another model replaced it before anything was drawn.
                 manager.start(name)
     return None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Hooks:
-    """What whoever has jobs carried out is asked and told meanwhile; by default there is nobody.
+    """Callbacks to the caller while jobs are carried out; by default they do nothing.
 
     Attributes:
         has_time: whether previews may be made just now.
-        before_next: called between two batches with how many pictures the first had, and with 0 while something long
-            goes on in another thread; others may be let pass there.
-        on_drawn: told after each batch whose pictures it had, one by one, and how many seconds it took.
-        on_short: told how many pictures go into a batch from now on, where memory did not suffice for more.
-        aside: jobs that these are let pass by; those whose owners want no pictures any more are ended meanwhile.
+        before_next: called between two batches with the number of pictures in the first, and with 0 while something
+            long goes on in another thread; others may be let pass there.
+        on_drawn: called after each batch with the job of each of its pictures, and how many seconds it took.
+        on_short: called with the new number of pictures per batch when memory did not suffice for more.
+        aside: interrupted jobs that let these pass; those that their owners cancel are ended meanwhile.
     """
 
     has_time: Callable[[], bool] = lambda: True
@@ -79,16 +79,16 @@ _NO_HOOKS = Hooks()
 def carry_out(
     jobs: Sequence[Job], model: LoadedModel, *, detector: PoseDetector, batch_limit: int, hooks: Hooks = _NO_HOOKS
 ) -> None:
-    """Carry out jobs of equal batch keys; each ends with its result or with its own error, unless it gives way.
+    """Carry out jobs with equal batch keys; each ends with its result or with its own error, unless it gives way.
 
     Args:
         jobs: at least one.
         model: their model.
         detector: for poses from photos.
-        batch_limit: most pictures per batch, where memory suffices for so many.
+        batch_limit: most pictures per batch, if memory suffices for so many.
         hooks: called meanwhile.
     """
-    # What escapes the jobs' own error handling must end them, never the worker.
+    # An error that escapes the jobs' own error handling must end them, never the worker.
     with jobs[0].owning_errors():
         try:
             _Work(model, batch_limit=batch_limit, hooks=hooks).run(jobs, detector)
@@ -109,7 +109,7 @@ class _Work:
         self._budget = TimeBudget()
 
     def run(self, jobs: Sequence[Job], detector: PoseDetector) -> None:
-        """Draw all of their pictures."""
+        """Draw all pictures of the jobs."""
         from ipa_app.engine.prepared import PreparedJob
         from ipa_app.models.memory import memory_errors
 
@@ -119,7 +119,7 @@ class _Work:
         def let_pass() -> None:
             nonlocal since
             self._hooks.before_next(0)
-            since = time.monotonic()  # what goes on elsewhere says nothing of how fast pictures are drawn
+            since = time.monotonic()  # time spent elsewhere must not count as drawing time
 
         for job in jobs:
             _end_stopped(jobs)
@@ -138,10 +138,10 @@ class _Work:
                 since = time.monotonic()
 
     def _draw_batch(self, batch: Sequence[_Picture]) -> None:
-        """Draw one batch, in parts where it cannot be drawn whole.
+        """Draw one batch, in parts if it cannot be drawn whole.
 
-        When one of several jobs spoils it, they are drawn apart, so that only that one fails; and where memory does not
-        suffice for all of a job's pictures at once, it is for half of them.
+        If one of several jobs makes it fail, each is drawn alone, so that only that one fails. If memory does not
+        suffice for all of a job's pictures at once, they are drawn in halves.
         """
         from ipa_app.models.memory import OutOfMemoryError
 
@@ -154,14 +154,14 @@ class _Work:
             if is_short:
                 self._batch_limit = min(self._batch_limit, half)
                 self._hooks.on_short(self._batch_limit)
-            if len(owners) > 1:  # whose error it is shows, and is logged, when each is drawn alone
+            if len(owners) > 1:  # drawing each alone shows whose error it is, and logs it
                 parts = [[(each, item) for each, item in batch if each is owner] for owner in owners]
             elif is_short:
                 parts = [batch[:half], batch[half:]]
             else:
                 owners[0].job.fail_by(error)
         for part in parts:
-            # A job that failed meanwhile, or was stopped, needs no more of its pictures.
+            # A job that has failed or been stopped meanwhile needs no more pictures.
             if wanted := _wanted(part):
                 self._draw_batch(wanted)
 
@@ -176,7 +176,7 @@ class _Work:
             _end_stopped([*(prepared.job for prepared in owners), *self._hooks.aside])
             if all(prepared.job.done for prepared in owners):
                 raise Cancelled
-            if len(owners) == 1:  # as a live job is, which may have to give way
+            if len(owners) == 1:  # always so for a live job, which may have to give way
                 owners[0].job.check_cancelled()
 
         def on_step(step: int) -> None:
@@ -194,7 +194,7 @@ class _Work:
                 prepared.look([picture for picture, (each, _) in zip(pictures, batch, strict=True) if each is prepared])
 
         plan, previewer = owners[0].job.plan, None
-        # Nobody shall see in a preview what the safety checker would hold back.
+        # A preview must not show what the safety checker would withhold.
         if self._model.safety is None and all(prepared.job.wants_previews for prepared in owners):
             previewer = Previewer(budget=self._budget, wanted=self._hooks.has_time, show=show)
         on_step(0)
@@ -206,7 +206,7 @@ class _Work:
 
 
 def _hand_over(batch: Sequence[_Picture], pictures: Sequence[Image.Image | None]) -> None:
-    """Hand every job the pictures that are its own, but for those that were stopped meanwhile."""
+    """Hand every job its own pictures; end those that were cancelled meanwhile."""
     for (prepared, _), picture in zip(batch, pictures, strict=True):
         if prepared.job.cancelled:
             prepared.job.fail(Cancelled())
@@ -216,7 +216,7 @@ def _hand_over(batch: Sequence[_Picture], pictures: Sequence[Image.Image | None]
 
 
 def _end_stopped(jobs: Sequence[Job]) -> None:
-    """End those of several jobs whose owners want no pictures any more; the others go on."""
+    """End those jobs that their owners have cancelled; the others go on."""
     for job in jobs:
         if job.cancelled:
             job.fail(Cancelled())
@@ -227,5 +227,5 @@ def _owners(batch: Sequence[_Picture]) -> list[PreparedJob]:
 
 
 def _wanted(pictures: Sequence[_Picture]) -> list[_Picture]:
-    """Return those whose jobs have not ended."""
+    """Return the pictures whose jobs have not ended."""
     return [(prepared, item) for prepared, item in pictures if not prepared.job.done]

@@ -1,1 +1,1 @@
-"""Pictures as people send them and as models want them: opened, cropped, masked, with notes. No model libraries."""
+"""Open, crop and mask pictures for models, and read and write their metadata. Imports no model libraries."""

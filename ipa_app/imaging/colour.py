@@ -1,6 +1,6 @@
-"""Every picture's colours as sRGB, in which models were trained and screens show what has no profile.
+"""Convert every picture's colours to sRGB, which models were trained on and screens assume without a profile.
 
-Rendering is perceptual, as browsers do it. What a profile changes by nothing that could be seen keeps its bytes.
+The rendering intent is perceptual, as in browsers. Pictures that a profile would not change visibly keep their bytes.
 """
 
 from __future__ import annotations
@@ -16,22 +16,22 @@ from ipa_app.imaging.depth import note_of_brightness
 from ipa_app.imaging.profiles import named_space
 from ipa_app.messages import Message
 
-# Profiles of sRGB itself, of which there are dozens, come to the same but for rounding.
+# Largest invisible difference: the dozens of profiles of sRGB itself differ only by rounding.
 _UNSEEN = 1
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
-"""Pillow's modes by what ICC calls the colours of a profile."""
-# What some programs write for opaque.
+"""Pillow's modes by the ICC name of a profile's colour space."""
+# The least opacity that counts as opaque; some programs write this for it.
 _OPAQUE = 250
 _WITH_ALPHA = {"L": "LA", "LA": "LA", "La": "LA"}
 
 
 @dataclass(frozen=True, kw_only=True)
 class ColourSpace:
-    """What a file says of its colours.
+    """The colour space that a file declares.
 
     Attributes:
-        profile: an ICC profile; None stands for sRGB, and for whatever is usual where colours are no RGB.
-        notes: what could not be followed of it.
+        profile: an ICC profile; None means sRGB, or the usual default where the colours are not RGB.
+        notes: what could not be honoured.
     """
 
     profile: bytes | None
@@ -39,41 +39,41 @@ class ColourSpace:
 
 
 def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
-    """Find out what a file says of its colours.
+    """Return the colour space that a file declares.
 
     Args:
-        image: as it was opened.
-        data: the file.
+        image: as opened.
+        data: content of the file.
         name: what the picture is called in a sentence.
     """
     try:
         named = named_space(image, data) if image.format == "PNG" or "icc_profile" not in image.info else None
     except Exception:
-        # Numbers that describe no colours, and EXIF data of any kind.
+        # The numbers describe no colour space, or the EXIF data is damaged.
         return _without_profile(name)
     if named is not None:
         return ColourSpace(profile=named.profile, notes=(note_of_brightness(name),) if named.is_hdr else ())
     if "icc_profile" not in image.info:
         return ColourSpace(profile=None)
-    # None is what Pillow makes of a profile that it cannot put together.
+    # Pillow sets None for a profile that it cannot assemble.
     profile = image.info["icc_profile"]
     return ColourSpace(profile=profile) if profile else _without_profile(name)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[Message]]:
-    """Bring a loaded picture of any mode of eight bits to sRGB.
+    """Convert a loaded picture of any 8-bit mode to sRGB.
 
     Args:
-        image: of any such mode.
-        profile: the ICC profile of its colours, None where it has none.
+        image: of any 8-bit mode.
+        profile: its ICC profile; None if it has none.
         name: what the picture is called in a sentence.
 
     Returns:
-        Mode "RGB", or "RGBA" where it is transparent anywhere, without metadata; and notes on what is only nearly
-        right.
+        Mode "RGB", or "RGBA" if any part is transparent, without metadata; and notes on what is only
+        approximately right.
 
     Raises:
-        ValueError: the mode cannot be turned into RGB.
+        ValueError: the mode cannot be converted to RGB.
     """
     colours, alpha = apart(image)
     try:
@@ -91,10 +91,10 @@ def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Im
 
 
 def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
-    """Take colours and opacity of a picture of eight bits apart.
+    """Split an 8-bit picture into colours and opacity.
 
     Returns:
-        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", None where it is as good as opaque all over.
+        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", or None if practically opaque all over.
     """
     if not image.has_transparency_data:
         kept = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode in ("1", "L") else "RGB"
@@ -106,10 +106,10 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 
 def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
-    """Bring colours to RGB.
+    """Convert colours to RGB.
 
     Raises:
-        ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: the profile is damaged or one for other colours.
+        ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError: the profile is damaged or for other colours.
     """
     if profile is None:
         return colours.convert("RGB")
@@ -120,7 +120,7 @@ def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
         colours = colours.convert("RGB")
     if colours.mode != mode:
         raise ValueError("the profile is one for other colours")
-    # As it is, LittleCMS is several levels off in dark greys; grey has few enough levels to do each of them exactly.
+    # Optimised, LittleCMS is several levels off in dark greys; grey has few enough levels to convert each one exactly.
     flags = ImageCms.Flags.NOOPTIMIZE if mode == "L" else ImageCms.Flags.NONE
     srgb, intent = ImageCms.createProfile("sRGB"), ImageCms.Intent.PERCEPTUAL
     transform = ImageCms.buildTransform(space, srgb, mode, "RGB", intent, flags)
@@ -135,15 +135,15 @@ def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def channels_first(pixels: np.ndarray) -> np.ndarray:
-    """Return `pixels` (..., C) as C planes (C, ...).
+    """Return `pixels` (..., C) as planes (C, ...).
 
-    The largest and smallest of C planes are found fifteen times as fast as those along an axis of three.
+    Minimum and maximum over C planes take a fifteenth of the time they take along an axis of three.
     """
     return np.ascontiguousarray(np.moveaxis(pixels, -1, 0))
 
 
 def _probe(mode: str) -> Image.Image:
-    """Make a picture of every level of grey, or of colours from all over the space."""
+    """Build a picture of every level of grey, or of colours from all over the space."""
     if mode == "L":
         return Image.fromarray(np.arange(256, dtype=np.uint8)[None])
     levels = np.arange(0, 256, 17, dtype=np.uint8)

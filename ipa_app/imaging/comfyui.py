@@ -1,9 +1,9 @@
-"""The graph that ComfyUI writes into a picture, and what is found in it.
+"""Read the graph that ComfyUI writes into a picture.
 
-Nodes are dicts with "class_type" and "inputs"; an input is a value, or a link: [name of a node, number of its output].
+Nodes are dicts with "class_type" and "inputs"; an input is a value or a link: [name of a node, index of its output].
 
-Anybody may have written a graph, of tens of thousands of nodes. So it is read here in a time that grows with its size:
-sd-parsers goes through all of it for each sampler, and keeps the whole way to each text.
+Graphs are untrusted and may have tens of thousands of nodes, so they are read here in time linear in their size:
+sd-parsers walks the whole graph for each sampler, and keeps the whole path to each text.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from sd_parsers.parsers import Parser
 Node = dict[str, Any]
 Graph = dict[str, Node]
 
-# Inputs that are linked to a node which holds nothing but their value, and what such nodes call it.
+# Inputs that may be linked to a node that only holds their value, and the names such nodes use for it.
 _VALUES = ("seed", "noise_seed", "steps", "cfg", "text", "width", "height", "sampler_name", "scheduler")
 _HELD_AS = ("value", "string", "text", "seed", "int", "float", "number")
-# What samplers made of several nodes take from them.
+# Inputs of a sampler that is split into several nodes.
 _PARTS = ("noise", "guider", "sampler", "sigmas")
 _TAKEN = (*_VALUES, "denoise", "model", "positive", "negative", "conditioning")
 _SAMPLER_CLASS = "WanVideoSampler"
 _SAMPLER_NAMES = ("sampler_name", "scheduler")
 _MODEL_NAMES = ("ckpt_name", "model")
-# Under other names in nodes of some families of models.
+# Names that nodes of some model families use instead.
 _OTHER_NAMES = {"text_g": "text", "t5xxl": "text", "unet_name": "ckpt_name", "conditioning": "positive"}
 _SIZES = (("width", "height"), ("empty_latent_width", "empty_latent_height"))
 _LATENTS = ("samples", "latent_image", "latent", "pixels")
@@ -36,10 +36,10 @@ _DEEPEST = 20
 
 
 class GraphParser(Parser):
-    """Reads graphs as sd-parsers' own parsers read what other programs write.
+    """Reads graphs, with the interface of sd-parsers' parsers for other programs.
 
     Attributes:
-        graph: the one that was read.
+        graph: the graph that was read.
     """
 
     generator = Generators.COMFYUI
@@ -49,14 +49,14 @@ class GraphParser(Parser):
         self.graph: Graph = {}
 
     def parse(self, parameters: dict[str, Any]) -> PromptInfo:
-        """Return what samplers there are, and of the first pass also the model and the texts.
+        """Return the samplers, and for the first pass also the model and the texts.
 
         Raises:
             ParserError: there is no graph with a sampler.
         """
         if "prompt" not in parameters:
             raise ParserError("no graph found")
-        # JSON has no NaN, but ComfyUI writes it for what has changed.
+        # JSON has no NaN, but ComfyUI writes it for inputs that changed.
         self.graph = readable_graph(json.loads(parameters["prompt"]))
         names = [name for name, node in self.graph.items() if _draws(node)]
         if not names:
@@ -67,7 +67,7 @@ class GraphParser(Parser):
 
 
 def first_pass(graph: Graph, samplers: Sequence[str]) -> str:
-    """Return which of a graph's samplers starts from noise: others go on from what it drew."""
+    """Return the sampler of a graph that starts from noise; others continue from its output."""
     return next((name for name in samplers if size_of(graph, name)), samplers[0])
 
 
@@ -76,7 +76,7 @@ def _draws(node: Node) -> bool:
 
 
 def _sampler(name: str, graph: Graph, *, with_links: bool) -> Sampler:
-    """Return what a sampler is set to, and where asked for what it is linked to."""
+    """Return a sampler's settings and, if asked, what it is linked to."""
     inputs = dict(graph[name]["inputs"])
     called = next((inputs.pop(key) for key in _SAMPLER_NAMES if key in inputs), "")
     values = {key: value for key, value in inputs.items() if not isinstance(value, list)}
@@ -97,7 +97,7 @@ def _named_model(inputs: Mapping[str, Any]) -> Model | None:
 
 
 def _texts(graph: Graph, link: Any, side: str) -> list[str]:
-    """Return the texts that a sampler is linked to, over whatever lies between."""
+    """Return the texts that a sampler is linked to, directly or through other nodes."""
 
     def texts_in(inputs: Mapping[str, Any]) -> list[str]:
         return [inputs[key].strip() for key in ("text", side) if isinstance(inputs.get(key), str)]
@@ -109,13 +109,13 @@ def _texts(graph: Graph, link: Any, side: str) -> list[str]:
 def _nearest(
     graph: Graph, link: Any, is_it: Callable[[Mapping[str, Any]], bool], *, without: str | None = None
 ) -> Iterator[Mapping[str, Any]]:
-    """Yield the inputs of the nodes that are looked for, each the nearest on a way back from a link.
+    """Yield the inputs of matching nodes, each the nearest on a path back from a link.
 
     Args:
-        graph: with the nodes.
-        link: where to begin.
-        is_it: says of a node's inputs whether it is looked for.
-        without: links of this name are not followed.
+        graph: contains the nodes.
+        link: where to start.
+        is_it: whether a node matches, by its inputs.
+        without: name of links that are not followed.
     """
     seen: set[str] = set()
     waiting = [link]
@@ -133,10 +133,10 @@ def _nearest(
 
 
 def readable_graph(data: Mapping[str, Any]) -> Graph:
-    """Bring a graph to what is read here: every sampler one node, and every value where it is used.
+    """Normalise a graph: every sampler becomes one node, and every value moves to where it is used.
 
     Args:
-        data: of a picture's "prompt", of any content.
+        data: a picture's "prompt", with any content.
     """
     graph = {
         str(name): {"class_type": str(node.get("class_type", "")), "inputs": dict(node["inputs"])}
@@ -148,7 +148,7 @@ def readable_graph(data: Mapping[str, Any]) -> Graph:
         if node["class_type"].startswith("SamplerCustom"):
             _join_parts(inputs, graph)
         if node["class_type"] == "ConditioningZeroOut":
-            inputs.clear()  # what it is linked to is just what it takes away
+            inputs.clear()  # whatever it is linked to is what it removes
         for name, usual in _OTHER_NAMES.items():
             if name in inputs:
                 inputs.setdefault(usual, inputs[name])
@@ -157,13 +157,13 @@ def readable_graph(data: Mapping[str, Any]) -> Graph:
                 inputs[name] = _value(inputs[name], name, graph)
     for node in graph.values():
         if not _is_sampler(node) and _is_link(node["inputs"].get("model")):
-            # Anything but a link under this name is the name of a model.
+            # Anything but a link under this name is a model's name.
             node["inputs"]["from_model"] = node["inputs"].pop("model")
     return graph
 
 
 def size_of(graph: Graph, sampler: str) -> tuple[int, int] | None:
-    """Return width and height of the empty picture that a sampler starts from; None where it starts from another."""
+    """Return width and height of the empty picture that a sampler starts from; None if it does not start from one."""
     link = graph[sampler]["inputs"].get("latent_image")
     for _ in range(_DEEPEST):
         if not _is_link(link, graph) or _is_sampler(graph[link[0]]):
@@ -190,12 +190,12 @@ def _join_parts(inputs: dict[str, Any], graph: Graph) -> None:
         for name in _TAKEN:
             if name in held:
                 inputs.setdefault(name, held[name])
-    # A guider without guidance has no number for it.
+    # A guider without guidance has no value for it.
     inputs.setdefault("cfg", 1.0)
 
 
 def _value(value: Any, name: str, graph: Graph) -> Any:
-    """Follow links from node to node until there is a value; a link that leads to none is returned as it is."""
+    """Follow links from node to node to a value; return a link that leads to none unchanged."""
     found = value
     for _ in range(_DEEPEST):
         if not _is_link(found, graph):

@@ -1,4 +1,4 @@
-"""Bring pictures to the shapes models want, always in a way a person can predict."""
+"""Crop and scale pictures to the shapes that models expect, always predictably."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from ipa_app.imaging.opening import BLACK, CLIP_MEAN, WHITE, Colour
 SquareMode = Literal["crop", "pad", "stretch", "tiles"]
 MOST_TILES = 4
 
-# CLIP towers look at 224 to 448 pixels; beyond this a padded or stretched square only costs memory
-# (8 x 1,000,000 pixels is a small file, its padded square would not be).
+# CLIP towers see 224 to 448 pixels; beyond this size a padded or stretched square only costs memory
+# (a picture of 8 x 1,000,000 pixels is a small file, its padded square is not).
 _LARGEST_SQUARE = 1024
-# The window about a long, thin picture grows with the square of its longer side. Up to as many pixels as a picture may
-# have, one is cut out exactly.
+# A window around a long, thin picture grows with the square of its longer side. Windows of up to as many pixels as a
+# picture may have are cut out exactly.
 _LARGEST_WINDOW = MAX_PIXELS
 
 Box = tuple[int, int, int, int]
@@ -28,18 +28,18 @@ Box = tuple[int, int, int, int]
 def squares_for_clip(
     image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
 ) -> list[Image.Image]:
-    """Make the exact squares that the image encoder will see, one after the other.
+    """Return the exact squares that the image encoder will see, one after the other.
 
     Args:
         image: mode "RGB".
-        mode: "tiles" cuts as many squares as cover the picture along its longer side, at most 4, evenly spread; the
-            others give one, as in `square_for_clip`.
+        mode: "tiles" cuts as many squares as cover the picture along its longer side, at most 4, evenly spaced; the
+            other modes return one, as in `square_for_clip`.
         centre: as in `square_for_clip`.
     """
     if mode != "tiles":
         return [square_for_clip(image, mode=mode, centre=centre)]
     count = min(MOST_TILES, math.ceil(max(image.size) / min(image.size)))
-    # The crop keeps inside the picture, so only the middles' spread along the longer side counts.
+    # Crops are kept inside the picture, so only the spacing of the centres along the longer side matters.
     half = min(image.size) / max(image.size) / 2
     middles = [half + (1 - 2 * half) * index / max(1, count - 1) for index in range(count)]
     return [square_for_clip(image, centre=(middle, middle)) for middle in middles]
@@ -48,13 +48,13 @@ def squares_for_clip(
 def square_for_clip(
     image: Image.Image, *, mode: SquareMode = "crop", centre: tuple[float, float] = (0.5, 0.5)
 ) -> Image.Image:
-    """Make the exact square that the image encoder will see, where it sees one.
+    """Return the exact square that the image encoder will see, in modes with one square.
 
     Args:
         image: mode "RGB".
         mode: "crop" keeps the largest square around `centre`; "pad" keeps everything, with bars in CLIP's mean
-            colour (zero after normalisation, so that bars do not leak into results); "stretch" squeezes.
-        centre: where the crop's centre should be, as fractions 0..1 of width and height; kept inside the picture.
+            colour (zero after normalisation, so that bars do not leak into results); "stretch" distorts it.
+        centre: centre of the crop as fractions 0..1 of width and height; the crop is kept inside the picture.
 
     Returns:
         A square of mode "RGB"; "pad" and "stretch" are at most 1024 pixels wide.
@@ -83,7 +83,7 @@ def fit_padded(
     colour: Colour = BLACK,
     resample: Image.Resampling = Image.Resampling.LANCZOS,
 ) -> Image.Image:
-    """Scale a picture to fit inside `size` (width, height) whole and unsqueezed, centred on `colour`."""
+    """Scale a picture to fit inside `size` (width, height), keeping its aspect ratio, centred on `colour`."""
     width, height = size
     fitted = fitted_size(image.size, size)
     canvas = Image.new("RGB", size, colour)
@@ -92,13 +92,13 @@ def fit_padded(
 
 
 def fitted_size(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int]:
-    """Largest (width, height) of the shape of `size` inside `frame`, at least one pixel each way."""
+    """Return the largest (width, height) in `frame` with the aspect ratio of `size`, at least one pixel each way."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, min(frame[0], round(size[0] * scale))), max(1, min(frame[1], round(size[1] * scale)))
 
 
 def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:
-    """Lay pictures of one size in a row, mode "RGB", with a gap of so many pixels between them."""
+    """Place pictures of one size in a row, mode "RGB", with `gap` pixels between them."""
     width, height = images[0].size
     strip = Image.new("RGB", (len(images) * (width + gap) - gap, height), WHITE)
     for index, image in enumerate(images):
@@ -107,11 +107,11 @@ def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:
 
 
 def cut_window(image: Image.Image, window: Box) -> Image.Image:
-    """Cut out a window (left, top, right, bottom) that may reach over the edges; outermost pixels continue there.
+    """Cut out a window (left, top, right, bottom) that may extend beyond the edges, where the outermost pixels repeat.
 
     Args:
         image: mode "L" or "RGB".
-        window: shares at least one pixel with the picture.
+        window: overlaps the picture by at least one pixel.
     """
     left, top, right, bottom = window
     inside = image.crop(part_inside(window, image.size))
@@ -129,12 +129,12 @@ def part_inside(window: Box, size: tuple[int, int]) -> Box:
 
 
 def is_huge(window: Box) -> bool:
-    """Whether a window is too large to be cut out as it is."""
+    """Whether a window is too large to be cut out at full size."""
     return (window[2] - window[0]) * (window[3] - window[1]) > _LARGEST_WINDOW
 
 
 def place_in(window: Box, box: Box, size: tuple[int, int]) -> Box:
-    """Return where a part of a window lies when the window is scaled to `size`: whole pixels, at least one each way."""
+    """Return the position of `box` in a window scaled to `size`, in whole pixels, at least one each way."""
     places = []
     for axis in (0, 1):
         begin, length = window[axis], window[axis + 2] - window[axis]
@@ -146,14 +146,14 @@ def place_in(window: Box, box: Box, size: tuple[int, int]) -> Box:
 def scale_window(
     image: Image.Image, window: Box, size: tuple[int, int], resample: Image.Resampling, *, mode: str | None = None
 ) -> Image.Image:
-    """Cut out a window as `cut_window` does, and scale it to `size`; what it takes grows with the picture alone.
+    """Cut out a window as `cut_window` does and scale it to `size`; the cost grows with the picture alone.
 
     Args:
-        image: as for `cut_window`; so is the next.
-        window: of any size.
-        size: (width, height) of what is returned.
-        resample: by what filter.
-        mode: of Pillow's, to which pixels are brought before they are scaled; None for the picture's own.
+        image: as for `cut_window`.
+        window: as for `cut_window`, of any size.
+        size: (width, height) of the result.
+        resample: filter to use.
+        mode: Pillow mode that pixels are converted to before scaling; None keeps the picture's own.
     """
     if not is_huge(window):
         seen = cut_window(image, window)

@@ -1,4 +1,4 @@
-"""Pictures with more than eight bits a channel: whole numbers of 16 and 32 bits, and floating-point ones."""
+"""Pictures with more than eight bits per channel: 16- and 32-bit integers, and floating point."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.formats import RAW_FILE, is_raw
 from ipa_app.messages import Message
 
-# What is wrong with a file is said to whoever brought it, in a sentence; tifffile logs a line for every tag.
+# Users are told in a sentence what is wrong with a file; tifffile would log a line for every tag.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
 _BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _PROFILE_TAG = 258, 262, 274, 34675
@@ -28,11 +28,11 @@ _SAMPLED = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class DeepPicture:
-    """A TIFF that Pillow has no mode for, decoded.
+    """A decoded TIFF that Pillow has no mode for.
 
     Attributes:
-        values: (H, W) or (H, W, channels), of any real type; with two or four channels the last one is alpha.
-        is_negative: whether colours are white where they are 0.
+        values: (H, W) or (H, W, channels) of any real type; with two or four channels, the last is alpha.
+        is_negative: whether 0 is white.
         orientation: as in EXIF, 1..8.
         profile: its ICC profile.
     """
@@ -44,12 +44,12 @@ class DeepPicture:
 
 
 def is_deep(image: Image.Image) -> bool:
-    """Whether a picture is grey with more than eight bits."""
+    """Whether a picture is grey with more than eight bits per pixel."""
     return image.mode == "F" or image.mode.startswith("I")
 
 
 def is_negative(image: Image.Image) -> bool:
-    """Whether a picture of a deep mode is white where it is 0, which Pillow leaves as it is."""
+    """Whether 0 is white in a picture of a deep mode; Pillow does not invert such pictures."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
 
 
@@ -57,7 +57,7 @@ def deep_grey(image: Image.Image) -> np.ndarray:
     """Return the values of a loaded picture of a deep mode.
 
     Returns:
-        (H, W) of the mode's own type; (H, W, 2) where one grey is declared transparent, with alpha behind.
+        (H, W) of the mode's own type; (H, W, 2), with alpha second, if one grey is declared transparent.
     """
     values = np.asarray(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_sixteen_bits(values):
@@ -72,16 +72,16 @@ def deep_grey(image: Image.Image) -> np.ndarray:
 def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[Message]]:
     """Scale values to 0 (black) to 1 (white).
 
-    Sixteen-bit numbers have their whole range from black to white. Floating-point files hold 0..1, with what is
-    brighter than white above that, or now and then 0..255 or 0..65535; 32-bit numbers hold the range of some smaller
-    type or their own. Nothing in a file says which, so the values have to.
+    16-bit integers use their whole range from black to white. Floating-point files use 0..1, with anything brighter
+    than white above that, or occasionally 0..255 or 0..65535; 32-bit integers use the range of some smaller type or
+    their own. Nothing in a file says which, so it is inferred from the values.
 
     Args:
         values: of any shape and real type.
         name: what the picture is called in a sentence.
 
     Returns:
-        float32 of the same shape, and a note where there was something to guess.
+        float32 of the same shape, and a note if the range had to be guessed.
     """
     numbers = np.nan_to_num(values.astype(np.float32), nan=0.0, posinf=np.inf, neginf=0.0)
     white, notes = _white_of(numbers, values.dtype, name)
@@ -89,7 +89,7 @@ def fractions(values: np.ndarray, *, name: str) -> tuple[np.ndarray, list[Messag
 
 
 def note_of_brightness(name: str) -> Message:
-    """Return a message that says what becomes of light that an ordinary screen does not show."""
+    """Return a message on what happens to light too bright for an ordinary screen."""
     return Message("picture.brighter_than_white", name=name)
 
 
@@ -97,16 +97,16 @@ def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
     """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32-bit colours.
 
     Args:
-        data: the file.
-        max_pixels: a larger picture is refused before it is decoded.
+        data: content of the file.
+        max_pixels: larger pictures are rejected before decoding.
 
     Raises:
-        UserError: it is a camera's raw file, too large, or of a kind that is not decoded here.
-        Exception: of any kind where the file is damaged.
+        UserError: it is a camera's raw file, too large, or of an unsupported kind.
+        Exception: of any type if the file is damaged.
     """
     import tifffile
 
-    # Before tifffile 2026 its error was none of Python's.
+    # Before tifffile 2026 its error did not derive from a built-in one.
     try:
         return _read_deep_tiff(tifffile.TiffFile(io.BytesIO(data)), data, max_pixels=max_pixels)
     except tifffile.TiffFileError as error:
@@ -135,11 +135,11 @@ def _read_deep_tiff(tiff: Any, data: bytes, *, max_pixels: int) -> DeepPicture:
 
 
 def _pixels(data: bytes, page: Any) -> np.ndarray:
-    """Decode a page, whose size is known to be bearable, as (H, W) or (H, W, channels)."""
+    """Decode a page, whose size is known to be acceptable, as (H, W) or (H, W, channels)."""
     try:
         values = page.asarray()
     except ValueError as error:
-        # tifffile leaves LZW and predictors to a package of 80 MB. OpenCV has them, but mixes up separate planes.
+        # tifffile needs an 80 MB package for LZW and predictors. OpenCV has them, but mixes up separate planes.
         if page.planarconfig == _PLANES_APART or "imagecodecs" not in str(error):
             raise
         values = _pixels_by_opencv(data, page)
@@ -158,7 +158,7 @@ def _pixels_by_opencv(data: bytes, page: Any) -> np.ndarray:
 
     file = np.frombuffer(data, np.uint8)
     if _ORIENTATION_TAG in page.tags:
-        # OpenCV turns some kinds of TIFF itself, depending on its version.
+        # OpenCV rotates some kinds of TIFF itself, depending on its version.
         at = page.tags[_ORIENTATION_TAG].valueoffset
         upright = (1).to_bytes(2, "little" if page.parent.byteorder == "<" else "big")
         file = np.frombuffer(data[:at] + upright + data[at + 2 :], np.uint8)
@@ -173,7 +173,7 @@ def _is_sixteen_bits(values: np.ndarray) -> bool:
 
 
 def _white_of(numbers: np.ndarray, kind: np.dtype, name: str) -> tuple[float, list[Message]]:
-    """Return which number is white, or a guess at it."""
+    """Return the value of white, or a guess at it, with notes."""
     if kind.kind in "bu" and kind.itemsize <= 2:
         return {"b": 1.0, "u": 256.0**kind.itemsize - 1}[kind.kind], []
     sample = np.ravel(numbers)

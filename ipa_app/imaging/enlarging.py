@@ -1,4 +1,4 @@
-"""A result made large for looking at: browsers blur what they enlarge themselves."""
+"""Enlarge a result for viewing, as browsers blur what they enlarge themselves."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from PIL import Image, ImageFilter
 MOST_TIMES = 4
 LONGEST_ENLARGED = 4096
 _SHARPENING = 80
-"""Percent of the difference to the blurred picture, chosen by eye: more draws light lines along dark edges."""
+"""Strength of the unsharp mask in percent, chosen by eye: more draws light halos along dark edges."""
 
 
 def enlarge(image: Image.Image) -> Image.Image:
-    """Enlarge a picture up to four times, to 4,096 pixels a side at most; nothing is invented.
+    """Enlarge a picture up to four times, to at most 4,096 pixels a side, without inventing detail.
 
-    Lanczos' filter keeps edges steeper than a linear one, and unsharp masking makes up for some of what it flattens.
+    Lanczos resampling keeps edges steeper than linear, and unsharp masking restores some of what it flattens.
 
     Args:
         image: mode "RGB".
 
     Returns:
-        Mode "RGB"; a picture that is too large already comes back at its own size.
+        Mode "RGB"; a picture that is already that large keeps its size.
     """
     times = max(1, min(MOST_TIMES, LONGEST_ENLARGED // max(image.size)))
     if times == 1:

@@ -1,4 +1,4 @@
-"""Which files are opened as pictures, declared once, and what is said of all others."""
+"""The picture formats that can be opened, declared once, and the messages for all others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from ipa_app.messages import Message
 try:
     import pillow_heif
 except ImportError:
-    # Without it everything but HEIC still opens, and a HEIC file gets a sentence that says what is missing.
+    # Without it everything but HEIC still opens, and for a HEIC file the user is told what is missing.
     pillow_heif = None
 else:
     pillow_heif.register_heif_opener()
@@ -31,20 +31,20 @@ FORMATS = {
     "AVIF": "AVIF",
     "HEIF": "HEIC",
 }
-"""The formats by Pillow's names for them, and what people call each."""
+"""Display names of the formats by Pillow's names."""
 
 MAX_PIXELS = 50_000_000
 
-# Those of printers and scanners are of several megabytes; a JPEG has room for one of so many. Of Pillow's own limit, of
-# one, a PNG with a larger one counts as damaged.
+# Colour profiles of printers and scanners take several megabytes; a JPEG has room for one of this size. With Pillow's
+# own limit of one megabyte, a PNG with a larger profile counts as damaged.
 PngImagePlugin.MAX_TEXT_CHUNK = 16 * 2**20
 
 SHOWN_BY_BROWSERS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF")
 
 _JPEG = b"\xff\xd8"
 _EXIF, _MOST_EXIF = re.compile(rb"Exif\0\0"), 64
-"""What each part of a JPEG's EXIF data begins with, of 64 kB at most; programs write one, and one for each of several
-pictures in a file."""
+"""The prefix of each part of a JPEG's EXIF data, and the most parts allowed. A part is 64 kB at most; programs write
+one per picture in the file."""
 
 RAW_FILE = Message("picture.camera_raw")
 
@@ -65,13 +65,13 @@ _COLOUR_FILTER_ARRAY = 32803
 
 
 def format_names() -> str:
-    """List the formats that can be opened here, as people call them."""
+    """Return the display names of the formats that can be opened here."""
     openers = _openers()
     return ", ".join(shown for name, shown in FORMATS.items() if name in openers)
 
 
 def format_of(data: bytes) -> str | None:
-    """Return a file's format from its first bytes, by Pillow's name; None where they are of none that is known here."""
+    """Return Pillow's name of a file's format, from its first bytes; None if it is not known here."""
     for signature, name in _SIGNATURES.items():
         if data.startswith(signature):
             return name
@@ -87,11 +87,12 @@ def format_of(data: bytes) -> str | None:
 
 
 def open_header(data: bytes) -> Image.Image:
-    """Read a file's header with the one opener that may read it; no pixels are decoded.
+    """Read a file's header with only the opener of its format; no pixels are decoded.
 
     Raises:
         UserError: its format needs a package that is missing, or it is a camera's raw file.
-        OSError: it is no picture of these formats, or its header is damaged. Pillow raises much else at damaged files.
+        OSError: it is not a picture of these formats, or its header is damaged. Pillow raises many other errors for
+            damaged files.
     """
     openers = _openers()
     check_parts(io.BytesIO(data))
@@ -104,10 +105,10 @@ def open_header(data: bytes) -> Image.Image:
 
 
 def check_parts(file: IO[bytes]) -> None:
-    """Make sure that a JPEG does not take long to open: with each part of its EXIF data Pillow copies all before it.
+    """Check that a JPEG will open quickly: for each part of its EXIF data, Pillow copies all parts before it.
 
     Args:
-        file: of any format, at its beginning, where it is left.
+        file: of any format; its position is at the start, before and after.
 
     Raises:
         OSError: it has more parts than any program writes.
@@ -119,7 +120,7 @@ def check_parts(file: IO[bytes]) -> None:
 
 
 def pixel_count(path: str | Path) -> int:
-    """Return how many pixels a file's header announces, without decoding any; 0 where none would be."""
+    """Return the number of pixels that a file's header announces, without decoding; 0 if it would not be decoded."""
     try:
         with Path(path).open("rb") as file:
             check_parts(file)
@@ -129,20 +130,20 @@ def pixel_count(path: str | Path) -> int:
                     pixels = image.width * image.height
                     return pixels if pixels <= MAX_PIXELS else 0
             except UnidentifiedImageError:
-                # Of TIFF there are kinds that Pillow does not know; these are as large as any may be.
+                # Pillow does not know some kinds of TIFF; assume the largest size allowed for these.
                 return MAX_PIXELS if format_of(begins) == "TIFF" else 0
-    except Exception:  # noqa: BLE001 - Pillow raises anything at damaged files; whoever opens it says what it is
+    except Exception:  # noqa: BLE001 - Pillow raises anything at damaged files; opening it reports the error
         return 0
 
 
 def is_raw(tags: dict[int, object]) -> bool:
-    """Whether a TIFF's first picture is a raw file's: its sensor's values, or a small preview of them."""
+    """Whether a TIFF's first picture is that of a raw file: sensor values, or a small preview of them."""
     subfile = tags.get(_SUBFILE_TYPE)
     is_preview = isinstance(subfile, int) and bool(subfile & 1)
     return is_preview or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY
 
 
 def _openers() -> list[str]:
-    """The formats that this installation can open, by Pillow's names."""
+    """Return Pillow's names of the formats that this installation can open."""
     Image.init()
     return [name for name in FORMATS if name in Image.OPEN]

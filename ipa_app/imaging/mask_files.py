@@ -1,7 +1,7 @@
-"""What a mask in a file means: people draw them in many ways, and only one of these is white on black.
+"""Interpret mask files: people draw masks in many ways, and white on black is only one of them.
 
-What cannot be told is asked, in the sentence of a `UserError`. What is understood in any way but the usual one leaves
-a note, and the page shows the outcome on the picture.
+If the meaning is ambiguous, a `UserError` asks the user. Any interpretation but the usual one leaves a note, and the
+page shows the outcome on the picture.
 """
 
 from __future__ import annotations
@@ -20,20 +20,20 @@ from ipa_app.messages import Message
 _NAME = Message("upload.mask")
 _REGION = Message("upload.region_mask")
 
-# A shape is the same up to so many pixels of rounding, or this share of a side.
+# Two shapes are the same up to this many pixels of rounding, or this share of a side.
 _ROUNDING, _STRETCH = 2, 0.01
 
-# Levels of grey, 0..1: what is as good as black, the middle, and what is as good as white.
+# Levels of grey, 0..1: practically black, the middle, practically white.
 _DARK, _MIDDLE, _LIGHT = 16 / 255, 127.5 / 255, 240 / 255
-# Between the strongest and the weakest channel; what JPEG makes of grey stays far below it.
+# Difference between the strongest and the weakest channel of a colour; JPEG's errors on grey stay far below it.
 _COLOURED = 80
 _FEW = 0.0005
-"""Share of the pixels below which something is no part of what was drawn."""
+"""Share of the pixels below which something does not count as drawn."""
 
-# For judging what kind of picture a mask is, no more pixels than this along a side are looked at.
+# Longest side in pixels to which a mask is reduced to judge what kind of picture it is.
 _JUDGED_SIDE = 256
 _ALIKE, _UNLIKE = 24, 64
-# Shares of a mask that may be a copy of the picture: one that is painted over, one with a hole, and the picture itself.
+# Least shares of a mask that equal the picture if it is a copy: painted over, with a hole, and the picture itself.
 _MOSTLY, _NEARLY, _WHOLLY = 0.4, 0.85, 0.97
 _MOST_TRANSITIONS = 0.02
 _MOST_COLOURS = 4
@@ -50,22 +50,22 @@ _OF_REGIONS = {
     "mask.not_black_is_redrawn": Message("region.not_black_counts"),
     "mask.brighter_is_redrawn": Message("region.brighter_counts"),
 }
-"""What is said of a mask that is repainted, and of one of a region that is understood in the same way."""
+"""Notes on an inpainting mask, and on a region mask that is interpreted in the same way."""
 
 _BACK = {
     Image.Transpose.ROTATE_90: Image.Transpose.ROTATE_270,
     Image.Transpose.ROTATE_270: Image.Transpose.ROTATE_90,
 }
-"""What undoes a turn that is not its own opposite."""
+"""The inverses of the turns that are not their own inverse."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MaskFile:
-    """A mask as it was understood.
+    """A mask as interpreted.
 
     Attributes:
         mask: mode "L" of the picture's size, 255 = repaint, 0 = keep.
-        notes: sentences on what may not have been meant.
+        notes: sentences on what the user may not have intended.
     """
 
     mask: Image.Image
@@ -79,8 +79,8 @@ class _Drawn:
     Attributes:
         colours: (H, W, 3), 0..255.
         opacity: (H, W), 0..255.
-        grey: (H, W), 0..1, as finely as the file has it.
-        is_lossy: whether they are only nearly what was drawn.
+        grey: (H, W), 0..1, in the full precision of the file.
+        is_lossy: whether the file's compression is lossy.
     """
 
     colours: np.ndarray
@@ -91,12 +91,12 @@ class _Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class _Meaning:
-    """What a mask means.
+    """The meaning of a mask.
 
     Attributes:
-        painted: (H, W), what is repainted.
-        levels: (H, W), 0..1, how strongly, where its edges may be soft; those of a repainted part are hard.
-        note: why, where that is not plain to see.
+        painted: (H, W), the part to repaint.
+        levels: (H, W), 0..1, the strength, for masks that may have soft edges; inpainting masks have hard ones.
+        note: the reason, if it is not obvious.
     """
 
     painted: np.ndarray
@@ -105,21 +105,21 @@ class _Meaning:
 
 
 def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = False) -> MaskFile:
-    """Open a mask of any kind for a picture, and find out what it means.
+    """Open a mask of any kind for a picture and interpret it.
 
-    - White on black: white is repainted, from the middle grey on. Where nothing comes near white, or nothing near
-      black, the brighter part is; where colours lie on black, what is not black is.
-    - Strokes on a transparent ground: what is opaque is repainted, whatever its colour.
+    - White on black: white is repainted, from middle grey up. If nothing is near white, or nothing near black, the
+      brighter part is repainted; with colours on black, everything that is not black.
+    - Strokes on a transparent background: what is opaque is repainted, whatever its colour.
     - A transparent hole in black or in the picture itself, as OpenAI's programs draw it: the hole is repainted.
     - The picture itself with something painted over: what differs is repainted.
 
     Args:
         source: as for `open_image`; one pixel is enough.
-        picture: what it belongs to. A mask for the pixels of its file is turned upright along with them.
-        may_be_empty: a mask in which nothing is marked is one, too.
+        picture: the picture it belongs to. A mask drawn for its file's unrotated pixels is turned along with them.
+        may_be_empty: whether to accept a mask in which nothing is marked.
 
     Raises:
-        UserError: not a picture, of another shape than the picture, empty, or it cannot be told what is meant.
+        UserError: it is not a picture, its shape differs from the picture's, it is empty, or its meaning is ambiguous.
     """
     decoded = decode(source, name=_NAME, min_side=1)
     size = picture.image.size
@@ -127,7 +127,7 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
     if not turns:
         width, height = decoded.image.size
         raise UserError("mask.other_shape", mask_width=width, mask_height=height, width=size[0], height=size[1])
-    # A copy of the picture shows which way it lies; any other mask most likely lies as it is seen.
+    # A copy of the picture reveals its orientation; any other mask is most likely oriented as it is displayed.
     ways = {turn: _drawn(decoded, turn) for turn in turns}
     copies = [turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)]
     turn = copies[0] if copies else turns[0]
@@ -144,16 +144,16 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
 
 
 def read_region_mask(source: PictureSource) -> MaskFile:
-    """Open a mask of where a reference counts, keeping its soft edges, and find out what is meant by it.
+    """Open a mask of where a reference counts, keeping its soft edges, and interpret it.
 
     Args:
-        source: as for `decode`, in all the ways that `read_mask` knows but copies of a picture: there is none yet.
+        source: as for `decode`, in any form that `read_mask` accepts except a copy of the picture: there is none yet.
 
     Returns:
-        Mode "L" of its own size: 255 where the reference counts in full, 0 where it does not.
+        A mask of mode "L" and its own size: 255 where the reference counts in full, 0 where it does not count.
 
     Raises:
-        UserError: not a picture, or it cannot be told what is meant.
+        UserError: it is not a picture, or its meaning is ambiguous.
     """
     decoded = decode(source, name=_REGION, min_side=1)
     drawn = _drawn(decoded, None, name=_REGION)
@@ -171,7 +171,7 @@ def _levels(meaning: _Meaning) -> np.ndarray:
 
 
 def is_same_shape(size: tuple[int, int], frame: tuple[int, int]) -> bool:
-    """Return whether two sizes are of one shape, up to rounding of either."""
+    """Whether two sizes have the same aspect ratio, up to rounding of either."""
     (width, height), (frame_width, frame_height) = size, frame
     stretch = width * frame_height / (height * frame_width)
     off = (
@@ -187,7 +187,7 @@ def is_same_shape(size: tuple[int, int], frame: tuple[int, int]) -> bool:
 
 
 def _turns(decoded: Decoded, picture: Opened) -> list[Image.Transpose | None]:
-    """The ways in which a mask may have to be turned, the likeliest first."""
+    """Return the ways in which a mask may have to be turned, likeliest first."""
     turns: list[Image.Transpose | None] = [None]
     if decoded.turn is not None:
         turns.append(_BACK.get(decoded.turn, decoded.turn))
@@ -220,16 +220,16 @@ def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _N
 
 
 def _meaning(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
-    """Find out what is repainted of a picture, or of any that there may be.
+    """Interpret a mask, for a given picture or without one.
 
     Raises:
-        UserError: it cannot be told.
+        UserError: its meaning is ambiguous.
     """
     least, most = int(drawn.opacity.min()), int(drawn.opacity.max())
     if most == 0:
         return _Meaning(painted=np.zeros(drawn.grey.shape, bool))
     if most - least > 255 * _DARK:
-        # Half the way between the two, as strokes and rubbers may be soft or at half their strength.
+        # Half-way between the two, as brushes and erasers may be soft or at half strength.
         return _of_transparency(drawn, drawn.opacity > (least + most) / 2, picture)
     channels = channels_first(drawn.colours)
     strongest, weakest = channels.max(axis=0), channels.min(axis=0)
@@ -245,7 +245,7 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | N
     edge = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
     if picture is not None and _is_copy(drawn, picture):
         there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > 127
-        # Where the picture itself is transparent, and its copy with it, nothing was cut out.
+        # Nothing was cut out where the picture itself, and so its copy, is transparent.
         cut = hole.painted & there if (hole.painted | there).mean() > 0.995 else hole.painted
         if cut.mean() <= _FEW:
             raise _unmarked()
@@ -256,7 +256,7 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | N
     if min(white, black) > 0.02 and white + black > 0.9:
         return _Meaning(painted=opaque & (drawn.grey > _MIDDLE), levels=opacity * drawn.grey)
     is_flat, is_black = _is_flat(ink), black > 0.9
-    # A ground that reaches all around has a hole in it, strokes leave the edge free; colours are for strokes.
+    # A background that reaches all around has a hole in it; strokes leave the edge free, and only strokes are coloured.
     if edge > 0.65 and (is_black or not is_flat):
         return hole
     if is_flat and edge < (0.35 if is_black else 0.65):
@@ -298,7 +298,7 @@ def _of_grey(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
 
 
 def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
-    """Take what differs from the picture, where a mask is the picture with something painted over."""
+    """Mark what differs from the picture, for a mask that is the picture with something painted over."""
     import cv2
 
     height, width = drawn.grey.shape
@@ -306,7 +306,7 @@ def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
         raise _unclear()
     differences = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB")))
     unlike = channels_first(differences).max(axis=0) > _UNLIKE
-    # Single pixels are what saving it again has changed; small gaps are where the picture had the colour of the paint.
+    # Single pixels come from saving the picture again; small gaps are where the picture had the colour of the paint.
     cleaned = cv2.medianBlur(unlike.astype(np.uint8), 5)
     painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
     if painted.mean() <= _FEW:
@@ -318,9 +318,9 @@ def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
 
 
 def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = _NEARLY) -> bool:
-    """Whether what is opaque of a mask is the picture, in at least such a share of it.
+    """Whether at least the share `least` of a mask's opaque part equals the picture.
 
-    A mask's ground on an equal ground of the picture proves nothing.
+    A plain background on the same plain background of the picture proves nothing.
     """
     height, width = drawn.grey.shape
     small = (max(1, min(width, _JUDGED_SIDE)), max(1, min(height, _JUDGED_SIDE)))
@@ -339,14 +339,14 @@ def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = _NEARLY) -> 
 
 
 def _is_flat(colours: np.ndarray) -> bool:
-    """Whether pixels (N, 3) have a few colours only, as what is painted with a brush has, and no photo."""
+    """Whether pixels (N, 3) have only a few colours, as brush strokes do and photos do not."""
     coarse = (colours >> 5).astype(np.int32) @ np.array([64, 8, 1])
     counts = np.sort(np.bincount(coarse, minlength=512))[::-1]
     return counts[:_MOST_COLOURS].sum() >= 0.9 * coarse.size
 
 
 def _is_photo(grey: np.ndarray) -> bool:
-    """Whether levels (H, W), 0..1, are mostly in between and all over the place, unlike those of a soft mask."""
+    """Whether levels (H, W), 0..1, are mostly intermediate and scattered, unlike those of a soft mask."""
     between = ((grey > 0.1) & (grey < 0.9)).mean()
     if between < 0.5:
         return False

@@ -1,4 +1,4 @@
-"""Inpainting masks: where they come from, the box that is worked on, and putting the result back exactly.
+"""Inpainting masks: reading them, choosing the box to work on, and pasting the result back exactly.
 
 A mask is mode "L" of the picture's size, 255 = repaint, 0 = keep. Every pixel outside it keeps its bytes.
 """
@@ -21,15 +21,15 @@ _TO_HARD = [255 if value > _THRESHOLD else 0 for value in range(256)]
 
 
 def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = False) -> Image.Image:
-    """Bring a mask to a picture's size. White is repainted, from the middle grey on.
+    """Fit a mask to a picture's size. White is repainted, from middle grey up.
 
     Args:
-        mask: of any size; another shape than the picture's is stretched.
+        mask: of any size; stretched if its shape differs from the picture's.
         size: the picture's (width, height).
-        may_be_empty: a mask in which nothing is white is one, too.
+        may_be_empty: whether to accept a mask in which nothing is white.
 
     Returns:
-        Mode "L" of `size`, 0 or 255 only. A mask that is so already is returned itself.
+        Mode "L" of `size`, 0 or 255 only. A mask that is in this form already is returned itself.
 
     Raises:
         UserError: nothing in it is white.
@@ -42,22 +42,22 @@ def fit_mask(mask: Image.Image, size: tuple[int, int], *, may_be_empty: bool = F
 
 
 def join_masks(mask: Image.Image, other: Image.Image | None) -> Image.Image:
-    """Return where either of two masks of any greys is, as strongly as the stronger is, of the first one's size."""
+    """Return the pixelwise maximum of two masks of any greys, in the size of the first."""
     if other is None:
         return mask
     return ImageChops.lighter(mask, other.resize(mask.size, Image.Resampling.NEAREST))
 
 
 def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Image.Image]:
-    """Turn what gr.ImageEditor sends into the picture and its mask.
+    """Convert a value of gr.ImageEditor to the picture and its mask.
 
     Args:
         editor_value: its dict with "background" and "layers", each a picture or a file's path. The composite is
-            ignored: it is missing after the page set the picture itself. On a fixed canvas the picture sits
-            in a transparent frame, which is cut away.
+            ignored: it is missing if the page itself set the picture. On a fixed canvas the picture has a
+            transparent frame, which is cropped.
 
     Returns:
-        The picture as RGB, and its mask: where any layer is opaque.
+        The picture as RGB, and its mask, set where any layer is opaque.
 
     Raises:
         UserError: there is no picture, or nothing was painted.
@@ -79,7 +79,7 @@ def editor_mask(editor_value: Mapping[str, Any] | None) -> tuple[Image.Image, Im
 
 
 def region_levels(mask: Image.Image) -> Image.Image:
-    """Bring a mask whose greys count to its usual form.
+    """Normalise a mask whose greys count.
 
     Args:
         mask: of any mode and size.
@@ -99,18 +99,18 @@ def region_levels(mask: Image.Image) -> Image.Image:
 
 
 def soften(mask: Image.Image, percent: float) -> Image.Image:
-    """Let a mask's edge fade out on both of its sides.
+    """Soften a mask's edge on both sides.
 
     Args:
         mask: mode "L".
-        percent: width of the edge, of the mask's longer side; at 0 it stays as it is.
+        percent: width of the edge in percent of the mask's longer side; 0 leaves it hard.
     """
-    # Nearly all of a Gaussian's fading lies within two standard deviations to either side.
+    # Nearly all of a Gaussian lies within two standard deviations to either side.
     return mask.filter(ImageFilter.GaussianBlur(percent / 100 * max(mask.size) / 4)) if percent else mask
 
 
 def editor_levels(editor_value: Mapping[str, Any] | None) -> Image.Image | None:
-    """Return how strongly is painted what gr.ImageEditor sends, its picture left aside; None where nothing is.
+    """Return the paint of a gr.ImageEditor value as a soft mask, ignoring its picture; None if nothing is painted.
 
     Args:
         editor_value: as for `editor_mask`.
@@ -135,15 +135,15 @@ def mask_box(
     multiple: int = 8,
     inside: bool = False,
 ) -> Box:
-    """Choose the part of the picture to work on: the painted area with some surroundings.
+    """Choose the part of the picture to work on: the painted area with some context.
 
     Args:
-        mask: as `fit_mask` gives it.
-        padding: surroundings on each side, as a fraction of the painted area's longer side.
-        aspect: width / height wished for, reached as far as the picture's edges allow.
-        min_side: least width and height wished for, in pixels.
+        mask: as returned by `fit_mask`.
+        padding: context on each side, as a fraction of the painted area's longer side.
+        aspect: preferred width / height, as far as the picture's edges allow.
+        min_side: preferred minimum of width and height in pixels.
         multiple: width and height are multiples of this, unless the picture itself is smaller.
-        inside: surroundings end at the picture's edges. Otherwise what is missing there is added on the other side.
+        inside: whether the context is cut off at the picture's edges; otherwise it is extended on the other side.
 
     Returns:
         (left, top, right, bottom) inside the picture, around the whole painted area.
@@ -168,14 +168,14 @@ def mask_box(
 
 
 def grow(mask: Image.Image, radius: float) -> Image.Image:
-    """Let the painted area grow by `radius` pixels on all sides, or shrink below 0; corners get round.
+    """Grow the painted area by `radius` pixels on all sides, or shrink it if negative; corners become round.
 
     Args:
-        mask: as `fit_mask` gives it.
-        radius: in pixels. A growth of less than one, which could not be seen, does nothing.
+        mask: as returned by `fit_mask`.
+        radius: in pixels. Growing by less than one pixel, which would be invisible, does nothing.
 
     Returns:
-        Mode "L", 0 or 255. Where the area touches the picture's edge, it does not shrink away from there.
+        Mode "L", 0 or 255. Where the area touches the picture's edge, it does not shrink away from it.
     """
     hard = _hard(mask)
     if abs(radius) < 1 or hard.getextrema() in ((0, 0), (255, 255)):
@@ -185,19 +185,19 @@ def grow(mask: Image.Image, radius: float) -> Image.Image:
 
 
 def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int, window: Box | None = None) -> Image.Image:
-    """Scale a mask so that every cell of `cell` pixels that any masked pixel falls into is marked whole.
+    """Scale a mask so that every cell of `cell` pixels that contains a masked pixel is masked completely.
 
-    A pipeline itself looks at one pixel per latent cell, and misses thin strokes.
+    Pipelines sample one pixel per latent cell and so miss thin strokes.
 
     Args:
         mask: mode "L".
-        size: (width, height) of what is returned.
-        cell: pixels of that, each way.
-        window: which part of it, as for `scale_window`; None for all.
+        size: (width, height) of the result.
+        cell: side of a cell in pixels of the result.
+        window: the part of the mask to scale, as for `scale_window`; None for all.
     """
     window = window or (0, 0, *mask.size)
     if cell > 1 and is_huge(window):
-        # Its part in the picture gets whole pixels there; whole cells would be another place than the pixels' own.
+        # Round the part inside the picture to whole pixels; whole cells would shift it.
         mask, window = cover_cells(mask, size, cell=1, window=window), (0, 0, *size)
     grid = (size[0] // cell, size[1] // cell)
     covered = np.asarray(scale_window(mask, window, grid, Image.Resampling.BOX, mode="F")) > 0
@@ -205,16 +205,16 @@ def cover_cells(mask: Image.Image, size: tuple[int, int], *, cell: int, window: 
 
 
 def blank_masked(image: Image.Image, mask: Image.Image) -> np.ndarray:
-    """Return what a ControlNet for inpainting sees of a picture.
+    """Return the conditioning image of an inpainting ControlNet.
 
     Source: `make_inpaint_condition` in the model card of control_v11p_sd15_inpaint (Zhang et al. 2023).
 
     Args:
         image: mode "RGB".
-        mask: of its size, 0 or 255.
+        mask: of the same size, 0 or 255.
 
     Returns:
-        (height, width, 3) float32, 0 to 1, and -1 where the mask is white.
+        (height, width, 3) float32 in 0..1, and -1 where the mask is white.
     """
     seen = np.asarray(image, np.float32) / 255
     seen[np.asarray(mask) > _THRESHOLD] = -1
@@ -222,20 +222,20 @@ def blank_masked(image: Image.Image, mask: Image.Image) -> np.ndarray:
 
 
 def fill_masked(image: Image.Image, mask: Image.Image) -> Image.Image:
-    """Continue what is around a mask smoothly into it, so that nothing is left of what was there.
+    """Fill the masked area smoothly from its surroundings, so that nothing is left of its content.
 
-    Source: pull-push, as in Gortler et al. 1996, "The Lumigraph", section 3.4: what is missing is taken from the means
-    of what is known, of squares that grow until they hold something.
+    Source: pull-push, as in Gortler et al. 1996, "The Lumigraph", section 3.4: unknown pixels take the mean of the
+    known ones in squares that grow until they contain some.
 
     Args:
         image: mode "RGB".
-        mask: of its size, as `fit_mask` gives it.
+        mask: of the same size, as returned by `fit_mask`.
 
     Returns:
         A new picture; pixels where the mask is not above 127 equal the original's.
 
     Raises:
-        ValueError: all of it is masked.
+        ValueError: the whole picture is masked.
     """
     known = np.asarray(_hard(mask)) == 0
     if not known.any():
@@ -247,8 +247,8 @@ def feather(mask: Image.Image, radius: int) -> Image.Image:
     """Soften a mask's edge inwards.
 
     Args:
-        mask: as `fit_mask` gives it.
-        radius: width of the ramp in pixels; halved where the painted area is thinner, so that it never fades away.
+        mask: as returned by `fit_mask`.
+        radius: width of the ramp in pixels; halved where the painted area is thinner, so that it never vanishes.
 
     Returns:
         Mode "L": 0 wherever the mask is not above 127, rising inwards to 255. No ramp along the picture's own edges.
@@ -268,8 +268,8 @@ def paste_back(
 
     Args:
         original: mode "RGB".
-        patch: what was made for `box`, of any size; it is scaled to the box.
-        mask: of the original's size, as `fit_mask` gives it.
+        patch: the picture made for `box`, of any size; it is scaled to the box.
+        mask: of the original's size, as returned by `fit_mask`.
         box: (left, top, right, bottom) in the original.
         feather_radius: pixels over which the patch fades in, inside the mask.
 
@@ -286,7 +286,7 @@ def paste_back(
 
 
 def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int], *, keep_soft: bool = False) -> Image.Image:
-    """Union of all layers on a canvas of `size`: their opacity, or 255 where that is above the middle."""
+    """Return the union of all layers on a canvas of `size`: their opacity, or 255 where that is above the middle."""
     mask = Image.new("L", size, 0)
     for layer in layers:
         if layer is None:
@@ -298,7 +298,7 @@ def _painted(layers: Sequence[PictureSource | None], size: tuple[int, int], *, k
 
 
 def _pull_push(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Fill in the pixels (height, width, 3) that are not known (height, width), some of which must be."""
+    """Fill in the unknown ones of `pixels` (height, width, 3); at least one of `known` (height, width) must be true."""
     import cv2
 
     if known.all():
@@ -316,16 +316,16 @@ def _pull_push(pixels: np.ndarray, known: np.ndarray) -> np.ndarray:
 
 
 def _hard(mask: Image.Image) -> Image.Image:
-    """Mode "L", 255 above the threshold and 0 elsewhere."""
+    """Threshold a mask: mode "L", 255 above the threshold and 0 elsewhere."""
     return mask.convert("L").point(_TO_HARD)
 
 
 def _depth(mask: Image.Image, *, diagonals_count_as_one: bool = False) -> np.ndarray:
-    """How far every pixel is from the nearest one that is 0, in pixels.
+    """Return each pixel's distance to the nearest pixel that is 0, in pixels.
 
     Args:
-        mask: mode "L" with at least one 0. Beyond its edges nothing is 0.
-        diagonals_count_as_one: as a king walks, in place of the straight way.
+        mask: mode "L" with at least one 0. Nothing beyond its edges counts as 0.
+        diagonals_count_as_one: use the chessboard distance instead of the Euclidean one.
 
     Returns:
         (height, width) float32, 0 where the mask is.

@@ -1,8 +1,8 @@
-"""Open pictures from people nobody knows: any file becomes an upright sRGB picture or one clear sentence.
+"""Open untrusted pictures: any file becomes an upright sRGB picture or one clear error message.
 
-Only the header is decoded until the size is known to be bearable, only the formats of `formats` are tried
-(no PostScript, no vector formats), and every way in which a decoder can trip over a damaged file ends in
-a `UserError`. What is opened in a way that may not have been meant leaves a note.
+Only the header is decoded until the size is known to be acceptable, only the formats of `formats` are tried
+(no PostScript, no vector formats), and every error a decoder can raise on a damaged file becomes a
+`UserError`. Anything that may not be what the user intended leaves a note.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Colour = tuple[int, int, int]
 
 WHITE: Colour = (255, 255, 255)
 BLACK: Colour = (0, 0, 0)
-# The mean CLIP subtracts, (0.48145466, 0.4578275, 0.40821073), in bytes: what is painted in it is zero to the tower.
+# The mean that CLIP subtracts, (0.48145466, 0.4578275, 0.40821073), in bytes: the tower sees this colour as zero.
 CLIP_MEAN: Colour = (123, 117, 104)
 
 _LOSSY = ("JPEG", "MPO", "WEBP", "AVIF", "HEIF")
@@ -42,7 +42,7 @@ _UPRIGHT = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow's decoders raise on damaged files, beside OSError: they are written for speed, not for hostile input.
+# What Pillow's decoders raise on damaged files besides OSError: they are written for speed, not for hostile input.
 _DAMAGED = (
     OSError,
     SyntaxError,
@@ -66,12 +66,12 @@ class Decoded:
     """A picture in its own mode.
 
     Attributes:
-        image: loaded and upright, of a mode with eight bits.
-        levels: mode "F", 0 (black) to 1 (white): the finer values of a grey picture that has them.
-        turn: what made it upright; None where it was.
-        profile: ICC profile of its colours, None where it has none.
-        is_lossy: whether its pixels are only nearly those that were saved.
-        notes: sentences on what may not have been meant.
+        image: loaded and upright, of an 8-bit mode.
+        levels: mode "F", 0 (black) to 1 (white): the finer values of a grey picture with more than eight bits.
+        turn: the transposition that made it upright; None if it already was.
+        profile: its ICC profile; None if it has none.
+        is_lossy: whether the file's compression is lossy.
+        notes: sentences on what the user may not have intended.
     """
 
     image: Image.Image
@@ -84,10 +84,10 @@ class Decoded:
 
 @dataclass(frozen=True, kw_only=True)
 class Opened:
-    """A picture as it can be used.
+    """A picture ready for use.
 
     Attributes:
-        image: upright sRGB without metadata: mode "RGB", or "RGBA" where it is transparent anywhere.
+        image: upright sRGB without metadata: mode "RGB", or "RGBA" if any part is transparent.
         turn: as in `Decoded`.
         notes: as in `Decoded`.
     """
@@ -108,16 +108,16 @@ def open_image(
 
     Args:
         source: a file's path, its bytes, a Pillow picture, or a uint8 array (H, W) or (H, W, 1 to 4).
-        max_pixels: the most pixels allowed; larger files are refused before they are decoded.
-        min_side: the fewest pixels allowed on either side.
+        max_pixels: most pixels allowed; larger files are rejected before decoding.
+        min_side: fewest pixels allowed on either side.
         background: what shows through transparent parts, RGB 0..255.
 
     Returns:
-        Mode "RGB", its colours brought to sRGB, turned as its EXIF orientation says, the first frame of an animation,
-        without metadata.
+        The picture, or the first frame of an animation: mode "RGB" in sRGB, turned by its EXIF orientation, without
+        metadata.
 
     Raises:
-        UserError: not a picture, damaged, too small, too large, or transparent all over.
+        UserError: it is not a picture, damaged, too small, too large, or transparent all over.
     """
     image = read_image(source, max_pixels=max_pixels, min_side=min_side).image
     check_visible(image)
@@ -127,7 +127,7 @@ def open_image(
 def read_image(
     source: PictureSource, *, name: str = Message("upload.this"), max_pixels: int = MAX_PIXELS, min_side: int = 8
 ) -> Opened:
-    """Open a picture of any common kind with its transparency, and tell what may not have been meant.
+    """Open a picture of any common kind with its transparency, and note what the user may not have intended.
 
     Args:
         source: as for `open_image`.
@@ -136,7 +136,7 @@ def read_image(
         min_side: as for `open_image`.
 
     Raises:
-        UserError: not a picture, damaged, too small or too large.
+        UserError: it is not a picture, damaged, too small or too large.
     """
     decoded = decode(source, name=name, max_pixels=max_pixels, min_side=min_side)
     image, notes = in_srgb(decoded, name=name)
@@ -146,7 +146,7 @@ def read_image(
 def decode(
     source: PictureSource, *, name: str = Message("upload.this"), max_pixels: int = MAX_PIXELS, min_side: int = 8
 ) -> Decoded:
-    """Open a picture upright and in its own mode, transparency included.
+    """Open a picture upright and in its own mode, including transparency.
 
     Args:
         source: as for `open_image`.
@@ -166,7 +166,7 @@ def decode(
             raise _damaged() from error
         return _upright(image, orientation=_orientation(image), profile=image.info.get("icc_profile"), name=name)
     try:
-        # Read whole, so that no file stays open behind a picture that is refused or animated.
+        # Read completely, so that no file stays open behind a picture that is rejected or animated.
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except OSError as error:
         raise _no_picture() from error
@@ -174,7 +174,7 @@ def decode(
 
 
 def in_srgb(decoded: Decoded, *, name: str) -> tuple[Image.Image, list[Message]]:
-    """Bring what was decoded to sRGB, as `to_srgb` does.
+    """Convert a decoded picture to sRGB, as `to_srgb` does.
 
     Raises:
         UserError: its colours cannot be read.
@@ -186,7 +186,7 @@ def in_srgb(decoded: Decoded, *, name: str) -> tuple[Image.Image, list[Message]]
 
 
 def check_visible(image: Image.Image) -> None:
-    """Make sure that there is something to be seen in a picture of mode "RGB" or "RGBA".
+    """Check that a picture of mode "RGB" or "RGBA" is not invisible.
 
     Raises:
         UserError: it is transparent all over.
@@ -214,7 +214,7 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
         if image.mode == "P" and image.palette is None:
             raise OSError("the palette of this picture is missing")
         if image.format == "BMP" and image.mode == "RGBA" and image.getchannel("A").getbbox() is None:
-            # Windows' own programs write such files and look at the colours only.
+            # Windows' own programs write such files and use only the colours.
             return image.convert("RGB")
         return image
 
@@ -237,7 +237,7 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
     space = colour_space(header, data, name=name)
     return _upright(
         image,
-        # Loading a TIFF turns it, and forgets that it did.
+        # Loading a TIFF turns it and drops the orientation.
         orientation=_orientation(header),
         is_turned=header.format == "TIFF",
         profile=space.profile,
@@ -264,7 +264,7 @@ def _upright(
     name: str,
     notes: tuple[Message, ...] = (),
 ) -> Decoded:
-    """Bring what was decoded to eight bits, and turn it as its orientation says, unless that is done."""
+    """Convert a decoded picture to eight bits and apply its orientation, unless already applied."""
     levels, guessed = None, []
     if isinstance(picture, Image.Image):
         image = picture
@@ -282,7 +282,7 @@ def _upright(
 def _in_eight_bits(
     values: np.ndarray, name: str, *, negative: bool
 ) -> tuple[Image.Image, Image.Image | None, list[Message]]:
-    """Bring values of any type, (H, W) or (H, W, channels), to eight bits; what is grey keeps its finer levels, too."""
+    """Convert values of any type, (H, W) or (H, W, channels), to eight bits; keep the finer levels of grey too."""
     has_alpha = values.ndim == 3 and values.shape[2] in (2, 4)
     colours, notes = fractions(values[..., :-1] if has_alpha else values, name=name)
     colours = 1 - colours if negative else colours
@@ -312,7 +312,7 @@ def _check_size(size: tuple[int, int], *, max_pixels: int, min_side: int) -> Non
 
 
 def _from_array(array: np.ndarray) -> Image.Image:
-    """Take a uint8 array (H, W) or (H, W, channels) as grey, grey with alpha, RGB or RGBA."""
+    """Interpret a uint8 array (H, W) or (H, W, channels) as grey, grey with alpha, RGB or RGBA."""
     pixels = array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array
     readable = pixels.ndim == 2 or (pixels.ndim == 3 and pixels.shape[2] in (2, 3, 4))
     if not readable or pixels.dtype != np.uint8 or pixels.size == 0:
@@ -321,7 +321,7 @@ def _from_array(array: np.ndarray) -> Image.Image:
 
 
 def _orientation(image: Image.Image) -> int:
-    """EXIF orientation, 1..8; damaged EXIF data counts as upright, as it does in browsers."""
+    """Return the EXIF orientation, 1..8; damaged EXIF data counts as upright, as in browsers."""
     try:
         value = image.getexif().get(_ORIENTATION_TAG, 1)
     except _DAMAGED:
@@ -330,7 +330,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _note_of_frames(image: Image.Image, *, name: str) -> list[Message]:
-    """Return which picture of a file with several is used; what phones append to a JPEG belongs to its one picture."""
+    """Return a note on which of a file's several pictures is used; extras that phones append to a JPEG do not count."""
     if image.format == "MPO":
         return []
     try:

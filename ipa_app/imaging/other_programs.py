@@ -1,7 +1,7 @@
-"""What other programs write into their pictures about how they were made.
+"""Read the generation settings that other programs write into their pictures.
 
-The package sd-parsers knows what the programs write, but for ComfyUI (see `comfyui`). Where in a file it stands is read
-here: sd-parsers looks in fewer places, and keeps what it found last for the next picture.
+The package sd-parsers parses the programs' notes, except ComfyUI's (see `comfyui`). Finding the notes in a file is done
+here: sd-parsers looks in fewer places, and carries over what it found last to the next picture.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from ipa_app.imaging.comfyui import Graph, GraphParser, first_pass, size_of
 from ipa_app.imaging.formats import check_parts
 
 BESIDE = ("lora", "controlnet", "reference", "start", "enlarged", "embedding", "refiner", "style")
-"""What a picture may have been made with beside words: LoRAs, ControlNets, pictures as prompts, a picture to start
-from, enlarging, textual inversions, a second model for the last steps, and ready-made styles."""
+"""What a picture may have been made with besides text: LoRAs, ControlNets, image prompts, an initial picture,
+upscaling, textual inversions, a refiner for the last steps, and ready-made styles."""
 
 logger = logging.getLogger(__name__)
 
@@ -33,22 +33,22 @@ _FORMATS = ("PNG", "JPEG", "WEBP")
 _LAST_LINE = "Steps: "  # of AUTOMATIC1111's notes
 _NEGATIVE = r"Negative\sprompt:"
 _LARGEST_FILE = 64 * 2**20
-# Graphs may have pictures in them. What sd-parsers looks through with regular expressions that take the square of its
-# length, all other threads waiting, is words and a line of settings; "Dream" and "Source" are one short line.
+# Graphs may contain pictures. What sd-parsers searches with regular expressions of quadratic cost, blocking all other
+# threads, is text and a line of settings; "Dream" and "Source" are one short line.
 _LONGEST_NOTE = 4 * 2**20
 _LONGEST_NOTES = {"parameters": 32 * 2**10, "Dream": 4 * 2**10, "Source": 2**10}
 _LONGEST_NAME = 100
 # No program has a seed of more than 64 bits.
 _LARGEST_WHOLE = 2**64
-# To read notes behind the pixels, those are decoded, too.
+# To read notes behind the pixels, the pixels are decoded too.
 _MOST_PIXELS = 50_000_000
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, KeyError, RecursionError, Image.DecompressionBombError)
 _KEYS = ("parameters", "prompt", "invokeai_metadata", "sd-metadata", "Dream", "Comment")
 _GRAPH_TAGS = (ExifTags.Base.ImageDescription, ExifTags.Base.Make, ExifTags.Base.Model)
 _PARSERS = (FooocusParser, AUTOMATIC1111Parser, GraphParser, InvokeAIParser, NovelAIParser)
 
-# Signs of what was used beside words, by the names of `OtherSettings.beside`: in AUTOMATIC1111's last line, in the
-# classes of ComfyUI's nodes, and the keys under which the others write it.
+# Signs of what was used besides text, by the names of `OtherSettings.beside`: in AUTOMATIC1111's last line, in the
+# classes of ComfyUI's nodes, and the keys that the others use.
 _IN_LINE = {
     "lora": r"Lora\shashes:",
     "controlnet": r"ControlNet\s\d+:",
@@ -79,21 +79,21 @@ _NOTHING = (None, False, "", "None", "[]", [], {})
 
 @dataclass(frozen=True, kw_only=True)
 class OtherSettings:
-    """How a picture was made elsewhere. What is not written there is None, or empty.
+    """How a picture was made elsewhere. Unknown values are None or empty.
 
     Attributes:
-        program: what wrote it.
-        prompt: what to draw.
-        negative_prompt: what not to draw.
-        seed: of the noise; some programs have larger ones than this.
+        program: the program that wrote it.
+        prompt: the prompt.
+        negative_prompt: the negative prompt.
+        seed: of the noise; some programs allow larger seeds than this one.
         steps: denoising steps.
         guidance_scale: classifier-free guidance.
-        size: (width, height) in pixels at which it was first drawn.
+        size: (width, height) in pixels of the first pass.
         model: name of the checkpoint.
         sampler: name of the sampler, with its schedule.
-        beside: what was used beside words, as named in `BESIDE`.
-        samplers: how many the picture went through.
-        taken_from: which of them this is about, where there are several.
+        beside: what was used besides text, by the names of `BESIDE`.
+        samplers: number of samplers the picture went through.
+        taken_from: the sampler described here, if there are several.
     """
 
     program: str
@@ -114,10 +114,10 @@ def read_other(path: str | Path) -> OtherSettings | None:
     """Read how a picture was made by AUTOMATIC1111, Forge, ComfyUI, Fooocus or InvokeAI.
 
     Args:
-        path: of any file at all.
+        path: of any file.
 
     Returns:
-        None for a file of anything else.
+        None for any other file.
     """
     try:
         notes = _notes(path)
@@ -130,13 +130,13 @@ def read_other(path: str | Path) -> OtherSettings | None:
             return _settings(info, notes, reader.graph if isinstance(reader, GraphParser) else {})
         except ParserError:
             continue
-        except Exception:  # noqa: BLE001 - anybody may have written the file, and sd-parsers trusts it
+        except Exception:  # noqa: BLE001 - the file is untrusted, and sd-parsers trusts it
             logger.info("%s could not be read by %s", path, parser.__name__, exc_info=True)
     return None
 
 
 def _notes(path: str | Path) -> dict[str, Any]:
-    """Read all that is written in a file under the names by which sd-parsers knows it."""
+    """Read all of a file's notes, under the names that sd-parsers expects."""
     if Path(path).stat().st_size > _LARGEST_FILE:
         raise ValueError("far too large")
     with Path(path).open("rb") as file:
@@ -151,7 +151,7 @@ def _notes(path: str | Path) -> dict[str, Any]:
 
 
 def _of_bearable_length(notes: dict[str, Any], most: Mapping[str, int]) -> dict[str, Any]:
-    """Leave out notes that no program writes as long as that."""
+    """Drop notes that are longer than any program writes."""
     return {
         key: text
         for key, text in notes.items()
@@ -160,13 +160,13 @@ def _of_bearable_length(notes: dict[str, Any], most: Mapping[str, int]) -> dict[
 
 
 def _from_exif(image: Image.Image) -> dict[str, str]:
-    """Read the comment, and the tags that ComfyUI puts its graphs in, as "prompt:{...}"."""
+    """Read the comment, and the tags in which ComfyUI stores its graphs as "prompt:{...}"."""
     try:
         exif = image.getexif()
         comments = [tags.get(ExifTags.Base.UserComment) for tags in (exif.get_ifd(ExifTags.IFD.Exif), exif)]
         described = [str(exif.get(tag, "")) for tag in _GRAPH_TAGS]
     except Exception:
-        # Damaged EXIF data says nothing, and Pillow raises anything at it.
+        # Damaged EXIF data holds no information, and Pillow raises anything for it.
         return {}
     found = {}
     for each in described:
@@ -180,19 +180,19 @@ def _from_exif(image: Image.Image) -> dict[str, str]:
 
 
 def _comment_text(comment: bytes | str) -> str:
-    """Decode a comment, which begins with the name of its encoding in eight bytes; not all programs write it."""
-    # Where it is declared as ASCII, Pillow makes a character of each byte, and programs write UTF-8 nevertheless.
+    """Decode a comment, which starts with its encoding's name in eight bytes; not all programs write that."""
+    # If declared as ASCII, Pillow decodes each byte as a character, though programs write UTF-8.
     data = comment if isinstance(comment, bytes) else comment.encode("latin-1", "ignore")
     if data.startswith(b"UNICODE\0"):
         text = data[8:]
-        # Either order of bytes is in use. In most languages the upper byte is 0.
+        # Both byte orders are in use. In most languages the high byte is 0.
         little = text[1::2].count(0) > text[::2].count(0)
         return text.decode("utf-16-le" if little else "utf-16-be", "replace").rstrip("\0")
     return data[8 if data.startswith((b"ASCII\0\0\0", b"\0" * 8)) else 0 :].decode("utf-8", "replace").rstrip("\0")
 
 
 def _named(notes: dict[str, Any]) -> dict[str, Any]:
-    """Return what stands in a comment by the names that it has elsewhere."""
+    """Return a comment's content under the names that it has elsewhere."""
     text = notes.get("parameters", "")
     if text.lstrip().startswith("{"):
         data = json.loads(text)
@@ -200,15 +200,15 @@ def _named(notes: dict[str, Any]) -> dict[str, Any]:
             return {**data, "prompt": json.dumps(data["prompt"])}
     invoke = notes.get("invokeai_metadata")
     if invoke is not None:
-        # sd-parsers takes nothing without a sampler, which some models have no choice of.
+        # sd-parsers rejects notes without a sampler, which some models do not let users choose.
         notes = {**notes, "invokeai_metadata": json.dumps({"scheduler": "", **json.loads(invoke)})}
     return {**notes, "parameters": _without_traps(text)} if text else notes
 
 
 def _without_traps(text: str) -> str:
-    """Take out of AUTOMATIC1111's notes what sd-parsers stumbles over.
+    """Remove from AUTOMATIC1111's notes what confuses sd-parsers.
 
-    It cuts at commas and colons in quotation marks, too, and at "Negative prompt:" wherever that stands.
+    It also splits at commas and colons in quotation marks, and at "Negative prompt:" anywhere.
     """
     first, *more = re.split(rf"^{_NEGATIVE}", text, flags=re.MULTILINE)
     negative = re.sub(_NEGATIVE, "", "".join(more)).lstrip(" ")
@@ -265,7 +265,7 @@ def _sampler_name(sampler: Sampler) -> str | None:
 
 
 def _name(value: Any) -> str:
-    """Return what something is called, whatever is written there, in as many characters as a sentence has room for."""
+    """Return a name as text, whatever its type, shortened to fit in a sentence."""
     text = str(value)
     return text if len(text) <= _LONGEST_NAME else f"{text[: _LONGEST_NAME - 1]}…"
 
@@ -287,7 +287,7 @@ def _used_beside(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> tu
 
 
 def _size(metadata: Mapping[Any, Any]) -> tuple[int, int] | None:
-    """Read a size from where each program writes it: "512x512", "(512, 512)", or two numbers."""
+    """Read a size in any program's form: "512x512", "(512, 512)", or two numbers."""
     pair = f"{metadata.get('width')}x{metadata.get('height')}"
     found = re.fullmatch(r"\(?(\d+)\s*[x,]\s*(\d+)\)?", str(metadata.get("Size") or metadata.get("resolution") or pair))
     return _pair(found.groups() if found else None)

@@ -1,7 +1,7 @@
-"""Pictures as text, to travel inside a result's notes.
+"""Encode pictures as text, to be stored in a result's notes.
 
-The pictures a result was made from go with it, so that one file is enough to make it again. Text is Base64 of a WebP
-file: exact up to a size, and very nearly exact beyond it.
+A result carries its input pictures, so that one file is enough to reproduce it. The text is the Base64 of a WebP file:
+lossless up to a size, and nearly lossless beyond it.
 """
 
 from __future__ import annotations
@@ -16,27 +16,27 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.opening import read_image
 from ipa_app.imaging.transparency import in_colour
 
-# Enough for what an image encoder sees (224 to 448 pixels across), and for painting on a picture again.
+# Enough for what an image encoder sees (224 to 448 pixels a side), and for inpainting a picture again.
 LONGEST_SIDE = {"reference": 512, "image": 1536, "mask": 1536, "pose": 1024}
 
-# An exact 512 x 512 photo is about 400 KB; above this many bytes the file would grow out of all proportion.
+# A lossless 512 x 512 photo is about 400 KB; above this many bytes the result's file would get too large.
 _MOST_EXACT_BYTES = 768 * 1024
 _QUALITY = 92
-_EFFORT = 50  # for exact files, where "quality" means how long to look for a shorter one
+_EFFORT = 50  # for lossless files, where "quality" is the compression effort
 _LEAST_SIDE = 8
-# Base64 of the largest picture that `pack_picture` could write without any compression.
+# Length in Base64 of the largest picture that `pack_picture` could write uncompressed.
 _MOST_CHARACTERS = 10 * 2**20
 
 
 def pack_picture(image: Image.Image, *, longest: int) -> str:
-    """Write a picture as text.
+    """Encode a picture as text.
 
     Args:
         image: mode "RGB", "RGBA" or "L".
-        longest: its longer side is scaled down to this many pixels; smaller pictures keep their size.
+        longest: the longer side is scaled down to this many pixels; smaller pictures keep their size.
 
     Returns:
-        ASCII. The picture comes back exactly when it was small enough, and the same picture gives the same text.
+        ASCII. A picture that is small enough is restored exactly, and the same picture gives the same text.
     """
     image = in_colour(image)
     if max(image.size) > longest:
@@ -50,17 +50,17 @@ def pack_picture(image: Image.Image, *, longest: int) -> str:
 
 
 def unpack_picture(text: str, *, longest: int) -> Image.Image:
-    """Read a picture back from text that anybody may have written.
+    """Decode a picture from untrusted text.
 
     Args:
-        text: as `pack_picture` gives it.
-        longest: as for `pack_picture`; a larger picture is refused before it is decoded.
+        text: as returned by `pack_picture`.
+        longest: as for `pack_picture`; larger pictures are rejected before decoding.
 
     Returns:
-        Mode "RGB", or "RGBA" where it is transparent anywhere.
+        Mode "RGB", or "RGBA" if any part is transparent.
 
     Raises:
-        UserError: it is no such text.
+        UserError: the text is not such a picture.
     """
     damaged = UserError("recipe.picture_damaged")
     if len(text) > _MOST_CHARACTERS:
@@ -77,6 +77,6 @@ def unpack_picture(text: str, *, longest: int) -> Image.Image:
 
 def _webp(image: Image.Image, *, lossless: bool, quality: int) -> bytes:
     buffer = io.BytesIO()
-    # Colours are kept under transparent parts, too.
+    # exact=True also keeps colours under transparent parts.
     image.save(buffer, format="WEBP", lossless=lossless, quality=quality, method=4, exact=True)
     return buffer.getvalue()

@@ -1,4 +1,4 @@
-"""Colour spaces that a file names in other ways than by a profile, made into profiles."""
+"""Build ICC profiles for colour spaces that a file declares without a profile."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL import ExifTags, Image
 from ipa_app.imaging.truncated import png_chunks
 
 Curve = Callable[[np.ndarray], np.ndarray]
-"""From a coded value, 0..1, to light, 0..1 of white."""
+"""Maps coded values, 0..1, to linear light, 0..1 of white."""
 
 _D65, _DCI = (0.3127, 0.3290), (0.314, 0.351)
-# Red, green and blue as x and y, and white; by ITU-T H.273 (07/2024), table 2.
+# x and y of red, green, blue and white; from ITU-T H.273 (07/2024), table 2.
 _PRIMARIES: dict[int, tuple[tuple[float, float], ...]] = {
     1: ((0.640, 0.330), (0.300, 0.600), (0.150, 0.060), _D65),
     5: ((0.640, 0.330), (0.290, 0.600), (0.150, 0.060), _D65),
@@ -32,7 +32,7 @@ _ADOBE_GAMMA = 2.19921875
 _UNSPECIFIED = 2
 _PQ, _HLG = 16, 18
 
-# Of the same table 3. What is coded for television is looked at as sRGB is, which is what browsers do, too.
+# From H.273, table 3. Television curves are treated as sRGB, as browsers do.
 _LIKE_SRGB = (1, 2, 6, 13, 14, 15)
 _WHITE_NITS, _HLG_NITS = 203.0, 1000.0  # ITU-R BT.2408, and the nominal peak of BT.2100
 
@@ -49,7 +49,7 @@ class NamedSpace:
 
     Attributes:
         profile: an ICC profile of an RGB space.
-        is_hdr: brighter things than white are coded in it, too, which the profile cuts off.
+        is_hdr: whether it encodes light brighter than white, which the profile clips.
     """
 
     profile: bytes
@@ -57,17 +57,17 @@ class NamedSpace:
 
 
 def named_space(image: Image.Image, data: bytes) -> NamedSpace | None:
-    """Find the colour space that a file names in its header; None for sRGB, and where it names none.
+    """Return the colour space that a file's header declares; None for sRGB, and if it declares none.
 
-    PNG has chunks for it (cICP; gAMA and cHRM, unless sRGB is there), AVIF and HEIC a colour box, and cameras mark
-    Adobe RGB in EXIF.
+    PNG has chunks for it (cICP; gAMA and cHRM, unless sRGB is present), AVIF and HEIC have a colour box, and cameras
+    mark Adobe RGB in EXIF.
 
     Args:
-        image: as it was opened.
-        data: the file.
+        image: as opened.
+        data: content of the file.
 
     Raises:
-        ValueError: it names one that cannot be.
+        ValueError: it declares an impossible one.
     """
     if image.format == "PNG":
         return _of_png(image, data)
@@ -80,14 +80,14 @@ def named_space(image: Image.Image, data: bytes) -> NamedSpace | None:
 
 
 def rgb_profile(primaries: tuple[tuple[float, float], ...], curve: Curve) -> bytes:
-    """Write an ICC profile of an RGB space.
+    """Build an ICC profile of an RGB space.
 
     Args:
         primaries: x and y of red, green, blue and white.
-        curve: the same for all three.
+        curve: shared by all three channels.
 
     Raises:
-        ValueError: the primaries span no space.
+        ValueError: the primaries are degenerate.
 
     Source: ICC.1:2001-04, sections 6.1 to 6.5; adapted to D50 by the Bradford matrix.
     """
@@ -112,19 +112,19 @@ def rgb_profile(primaries: tuple[tuple[float, float], ...], curve: Curve) -> byt
 
 
 def _is_marked_adobe(image: Image.Image) -> bool:
-    """Whether a camera's EXIF data says Adobe RGB, as DCF 2.0 has it."""
+    """Whether a camera's EXIF data declares Adobe RGB, as in DCF 2.0."""
     try:
         exif = image.getexif()
         return (
             ExifTags.IFD.Interop in exif.get_ifd(ExifTags.IFD.Exif) and exif.get_ifd(ExifTags.IFD.Interop)[1] == "R03"
         )
     except Exception:
-        # Damaged EXIF data says nothing, and Pillow raises anything at it.
+        # Damaged EXIF data holds no information, and Pillow raises anything for it.
         return False
 
 
 def _of_png(image: Image.Image, data: bytes) -> NamedSpace | None:
-    # What a PNG says of its colours comes before its pixels.
+    # A PNG's colour chunks come before its pixels.
     for name, body, is_sound in takewhile(lambda chunk: chunk[0] != b"IDAT", png_chunks(data)):
         if name in (b"cICP", b"iCCP") and not is_sound:
             raise ValueError("what this PNG says of its colours is damaged")
@@ -148,7 +148,7 @@ def _of_png(image: Image.Image, data: bytes) -> NamedSpace | None:
 
 
 def _coded(primaries: int, transfer: int) -> NamedSpace | None:
-    """Find a space by the code points of H.273, as PNG, AVIF and HEIC have them."""
+    """Return the space of H.273 code points, as used in PNG, AVIF and HEIC."""
     if primaries == _UNSPECIFIED:
         primaries = 1
     if primaries not in _PRIMARIES or (primaries == 1 and transfer in _LIKE_SRGB):
@@ -171,14 +171,14 @@ def _srgb(coded: np.ndarray) -> np.ndarray:
 
 
 def _pq(coded: np.ndarray) -> np.ndarray:
-    """SMPTE ST 2084, with the white of ordinary pictures at 203 cd/m2."""
+    """SMPTE ST 2084 (PQ), with the white of ordinary pictures at 203 cd/m2."""
     root = coded ** (1 / 78.84375)
     light = (np.maximum(root - 0.8359375, 0) / (18.8515625 - 18.6875 * root)) ** (1 / 0.1593017578125)
     return light * 10_000 / _WHITE_NITS
 
 
 def _hlg(coded: np.ndarray) -> np.ndarray:
-    """ITU-R BT.2100 with its system gamma of 1.2, and the white of ordinary pictures at 203 cd/m2."""
+    """ITU-R BT.2100 (HLG) with its system gamma of 1.2, and the white of ordinary pictures at 203 cd/m2."""
     a, b, c = 0.17883277, 0.28466892, 0.55991073
     scene = np.where(coded <= 0.5, coded**2 / 3, (np.exp((coded - c) / a) + b) / 12)
     return scene**1.2 * _HLG_NITS / _WHITE_NITS
@@ -189,7 +189,7 @@ def _xyz(values: np.ndarray) -> bytes:
 
 
 def _assembled(tags: dict[bytes, Any]) -> bytes:
-    """Lay out a profile: its header, the table of its tags, and these, each at a multiple of four bytes."""
+    """Assemble a profile: header, tag table, and the tags, each aligned to four bytes."""
     table, body = b"", b""
     start = 128 + 4 + 12 * len(tags)
     for tag, content in tags.items():

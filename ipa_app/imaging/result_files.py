@@ -1,10 +1,10 @@
-"""Results as files that carry how they were made, for this program and for others that read such notes.
+"""Write results as files with metadata on how they were made, for this and other programs.
 
 The notes are the settings as JSON, a paragraph for other programs, and every input picture (see `packing`). In PNG they
 are plain text chunks. In JPEG and WebP the paragraph is the EXIF user comment, where those programs look for it; the
-rest stands in segments of our own in JPEG, whose EXIF data is 64 KB at most, and in the EXIF maker note in WebP. None
-is compressed again, so that reading them can never unfold into more than the file holds. The settings and the pictures
-may also be a JSON file of their own.
+rest is in custom segments in JPEG, whose EXIF data is 64 KB at most, and in the EXIF maker note in WebP. Notes are not
+compressed again, so that reading them can never expand to more than the file holds. The settings and the pictures may
+also be a JSON file of their own.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ from ipa_app.runtime import written_whole
 
 SETTINGS_KEY = "ip_adapter_studio"
 _PICTURES_KEY = "pictures"
-# The name under which most Stable Diffusion programs look for a one-paragraph description.
+# The key under which most Stable Diffusion programs look for a one-paragraph description.
 PARAMETERS_KEY = "parameters"
 
-# In the order in which the programs that read them expect them; Size comes after Seed.
+# In the order that other programs expect; Size comes after Seed.
 _PARAMETER_NAMES = {
     "steps": "Steps",
     "scheduler": "Sampler",
@@ -47,23 +47,23 @@ _PARAMETER_NAMES = {
 }
 OutputFormat = Literal["png", "jpeg", "webp"]
 EXACT_FORMATS = ("png", "webp")
-"""The formats that keep every pixel as it was drawn, and its transparency."""
+"""The lossless formats, which also keep transparency."""
 
 _JPEG_QUALITY = 95
-_WEBP_EFFORT = 50  # how long to look for a shorter file
+_WEBP_EFFORT = 50  # compression effort
 _SEGMENT, _SEGMENT_BYTES = 0xFFE7, 65_000
-"""The marker of JPEG's segments that no standard uses (APP7), and how much of the notes stands in each."""
-_LONG, _UNDEFINED = 4, 7  # TIFF's numbers for its types
+"""Marker of our JPEG segments (APP7, which no standard uses), and the bytes of notes in each."""
+_LONG, _UNDEFINED = 4, 7  # TIFF's type numbers
 _MARK = SETTINGS_KEY.encode() + b"\0"
 _MOST_NOTES = 16
 _LONGEST_SETTINGS = 2**20
 _LARGEST_FILE = 64 * 2**20
-# What Pillow raises at files of other formats, or broken ones; and at notes beyond its own limits.
+# What Pillow raises for files of other formats, for broken ones, and for notes beyond its limits.
 _UNREADABLE = (OSError, SyntaxError, ValueError, TypeError, RecursionError, Image.DecompressionBombError)
 
 
 class NotMadeHereError(UserError):
-    """A file holds no settings of this program."""
+    """A file contains no settings of this program."""
 
     def __init__(self) -> None:
         super().__init__("recipe.not_made_here")
@@ -71,10 +71,10 @@ class NotMadeHereError(UserError):
 
 @dataclass(frozen=True)
 class _Format:
-    """How results are written in a format.
+    """How to write results in a format.
 
     Attributes:
-        suffix: of the files' names.
+        suffix: of file names.
         save: writes a picture with its notes.
     """
 
@@ -90,22 +90,22 @@ def write_result(
     inputs: Mapping[str, str] | None = None,
     output_format: OutputFormat = "png",
 ) -> None:
-    """Write a picture with its settings: losslessly as PNG or WebP, very nearly so as JPEG.
+    """Write a picture with its settings: lossless as PNG or WebP, nearly lossless as JPEG.
 
-    The same picture, settings and inputs give the same bytes. A file that is there is replaced whole: two pages may
+    The same picture, settings and inputs give the same bytes. An existing file is replaced atomically: two pages may
     follow one job, and a browser may be loading what the other one wrote.
 
     Args:
-        image: the result, mode "RGB"; or "RGBA", in an exact format.
-        path: where to; the folder exists.
-        settings: JSON-able, finite numbers; "seed" is this picture's own.
-        inputs: the packed pictures it was made from, by name.
-        output_format: of the file, whatever it is called.
+        image: the result, mode "RGB"; or "RGBA" in a lossless format.
+        path: the destination; its folder exists.
+        settings: JSON-serialisable, with finite numbers; "seed" is this picture's own.
+        inputs: packed input pictures by name.
+        output_format: of the file, whatever its suffix.
 
     Raises:
         ValueError: a setting is not finite.
-        TypeError: a setting is not JSON-able.
-        OSError: there is no room for it.
+        TypeError: a setting is not JSON-serialisable.
+        OSError: the disk is full.
     """
     notes = {
         SETTINGS_KEY: json.dumps(settings, allow_nan=False, sort_keys=True),
@@ -118,7 +118,7 @@ def write_result(
 
 @contextmanager
 def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
-    """Open a file that is there, in place of an older one, once all of it is written, and not at all otherwise.
+    """Open a file for atomic writing: it appears, replacing any older one, only once it is completely written.
 
     Raises:
         OSError: there is no room for it.
@@ -128,9 +128,9 @@ def whole_file(path: str | Path) -> Iterator[IO[bytes]]:
 
 
 def is_whole_file(path: str | Path) -> bool:
-    """Return whether a file is a picture of one of the formats with nothing missing, as far as its format can tell.
+    """Whether a file is a complete picture in one of the formats, as far as the format can tell.
 
-    Pixels are not decoded: of a PNG every chunk is checked, of the others the beginning.
+    Pixels are not decoded: every chunk of a PNG is checked, and the start of other files.
     """
     try:
         with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
@@ -141,12 +141,12 @@ def is_whole_file(path: str | Path) -> bool:
 
 
 def file_suffix(output_format: OutputFormat) -> str:
-    """Return how the names of files of a format end, with the dot."""
+    """Return the file suffix of a format, with the dot."""
     return _FORMATS[output_format].suffix
 
 
 def read_settings(path: str | Path) -> dict[str, Any] | None:
-    """Read back what `write_result` noted; None for any other file. Only the header is read."""
+    """Read the settings that `write_result` wrote; None for any other file. Only the header is read."""
     try:
         settings = json.loads(_notes(path)[SETTINGS_KEY])
     except (*_UNREADABLE, KeyError):
@@ -155,18 +155,19 @@ def read_settings(path: str | Path) -> dict[str, Any] | None:
 
 
 def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, Image.Image]]:
-    """Read back settings and input pictures from a file that anybody may have made.
+    """Read settings and input pictures from an untrusted file.
 
     Args:
-        path: of any file at all.
+        path: of any file.
         names: the inputs that may be in it, each with its kind ("reference", "image", "mask" or "pose"); others
-            are not looked at.
+            are ignored.
 
     Returns:
-        The settings, finite and of any content, and the pictures that are there, as `unpack_picture` returns them.
+        The settings, with finite numbers but otherwise unchecked, and the pictures found, as `unpack_picture` returns
+        them.
 
     Raises:
-        NotMadeHereError: it is no picture made here.
+        NotMadeHereError: it is not a picture made here.
         UserError: it is damaged.
     """
     try:
@@ -189,10 +190,10 @@ def read_record(path: str | Path, *, names: Mapping[str, str]) -> tuple[dict[str
 
 
 def read_recipe(path: str | Path) -> dict[str, Any]:
-    """Return the settings and packed input pictures of a result's file, as the JSON that `read_record` reads as well.
+    """Return the settings and packed input pictures of a result's file, as JSON that `read_record` also reads.
 
     Raises:
-        NotMadeHereError: it is no file made here.
+        NotMadeHereError: it is not a file made here.
     """
     settings = read_settings(path)
     if settings is None:
@@ -204,7 +205,7 @@ def read_recipe(path: str | Path) -> dict[str, Any]:
 
 
 def _notes(path: str | Path) -> dict[Any, Any]:
-    """Read the notes of a file without decoding its pixels, or those that are the whole of a recipe in JSON."""
+    """Read the notes of a picture, without decoding its pixels, or of a recipe in JSON."""
     if Path(path).stat().st_size > _LARGEST_FILE:
         raise ValueError("far larger than anything written here")
     with Path(path).open("rb") as file:
@@ -219,10 +220,10 @@ def _notes(path: str | Path) -> dict[Any, Any]:
 
 
 def _notes_in_json(data: bytes) -> dict[str, str]:
-    """Read the notes that are a file of their own, without a picture.
+    """Read notes from a file of their own, without a picture.
 
     Raises:
-        ValueError: it is none.
+        ValueError: it is not such a file.
     """
     recipe = json.loads(data, parse_constant=_refuse_constant)
     pictures = recipe.get(_PICTURES_KEY, {})
@@ -245,7 +246,7 @@ def _save_jpeg(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) ->
         for part in (text[at : at + _SEGMENT_BYTES] for at in range(0, len(text), _SEGMENT_BYTES))
     )
     exif = _exif({ExifTags.Base.UserComment: _comment(notes)})
-    # Into a file itself Pillow would write what there is room for on a full disk, and say nothing of the rest.
+    # Writing directly to a file on a full disk, Pillow would silently truncate it.
     data = io.BytesIO()
     image.save(data, format="JPEG", quality=_JPEG_QUALITY, subsampling=0, exif=exif, extra=segments)
     file.write(data.getvalue())
@@ -253,7 +254,7 @@ def _save_jpeg(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) ->
 
 def _save_webp(image: Image.Image, file: IO[bytes], notes: Mapping[str, str]) -> None:
     exif = _exif({ExifTags.Base.MakerNote: _MARK + _put_together(notes), ExifTags.Base.UserComment: _comment(notes)})
-    # Colours are kept under transparent parts, too.
+    # exact=True also keeps colours under transparent parts.
     image.save(file, format="WEBP", lossless=True, quality=_WEBP_EFFORT, method=4, exact=True, exif=exif)
 
 
@@ -268,7 +269,7 @@ FILE_SUFFIXES = tuple(each.suffix for each in _FORMATS.values())
 
 
 def _put_together(notes: Mapping[str, str]) -> bytes:
-    """Write all notes but the paragraph for other programs as names and texts in turn, which are ASCII."""
+    """Encode all notes except the paragraph for other programs as alternating names and texts, in ASCII."""
     return "\0".join(word for name, text in notes.items() if name != PARAMETERS_KEY for word in (name, text)).encode()
 
 
@@ -278,14 +279,14 @@ def _taken_apart(data: bytes) -> dict[str, str]:
 
 
 def _comment(notes: Mapping[str, str]) -> bytes:
-    """Write the paragraph as EXIF 2.32 and the programs that read it have it."""
+    """Encode the paragraph as EXIF 2.32 and the programs that read it expect."""
     return b"UNICODE\0" + notes[PARAMETERS_KEY].encode("utf-16-be")
 
 
 def _exif(tags: Mapping[int, bytes]) -> bytes:
-    """Write EXIF data that holds a few long values of no type, which Pillow would call lists of numbers.
+    """Build EXIF data with a few long untyped values, which Pillow would declare as lists of numbers.
 
-    Source: EXIF 2.32, section 4.6: a TIFF file whose only entry is the place of its EXIF entries.
+    Source: EXIF 2.32, section 4.6: a TIFF file whose only entry is the offset of its EXIF entries.
     """
     start = 8 + 18
     at = start + 2 + 12 * len(tags) + 4
@@ -298,18 +299,18 @@ def _exif(tags: Mapping[int, bytes]) -> bytes:
 
 
 def _segments(image: Image.Image) -> bytes:
-    """Join what stands in a JPEG's segments of our own."""
+    """Join the contents of our segments in a JPEG."""
     name = f"APP{_SEGMENT & 15}"
     found = (data for segment, data in getattr(image, "applist", ()) if segment == name and data.startswith(_MARK))
     return b"".join(data.removeprefix(_MARK) for data in found)
 
 
 def _maker_note(image: Image.Image) -> bytes:
-    """Return what stands in our own maker note; nothing where there is another one, or none."""
+    """Return the content of our maker note; empty if there is none, or another program's."""
     try:
         note = image.getexif().get_ifd(ExifTags.IFD.Exif).get(ExifTags.Base.MakerNote)
     except Exception as error:
-        # Pillow raises anything at damaged EXIF data.
+        # Pillow raises anything for damaged EXIF data.
         raise ValueError("its EXIF data is damaged") from error
     return note.removeprefix(_MARK) if isinstance(note, bytes) and note.startswith(_MARK) else b""
 
@@ -324,7 +325,7 @@ def _refuse_constant(name: str) -> NoReturn:
 
 def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
     """Describe the settings in the AUTOMATIC1111 convention: prompt, negative prompt, then `Name: value` pairs."""
-    # A style is known here alone, so that its words stand with the others.
+    # Styles are known only here, so their words are merged into the prompts.
     prompt, negative = (settings.get(f"styled_{name}", settings.get(name)) for name in ("prompt", "negative_prompt"))
     lines = [str(prompt or "")]
     if negative:
@@ -335,11 +336,11 @@ def _parameters(settings: Mapping[str, Any], size: tuple[int, int]) -> str:
             f"{title}: {_quoted(values[key])}" for key, title in _PARAMETER_NAMES.items() if values.get(key) is not None
         )
     )
-    # Half surrogates and zero bytes can be typed into a prompt but not written into a PNG note.
+    # Lone surrogates and zero bytes can be typed into a prompt but not written to a PNG text chunk.
     return "\n".join(lines).replace("\0", "").encode("utf-8", "replace").decode("utf-8")
 
 
 def _quoted(value: Any) -> str:
-    """Write a value so that its own commas, colons and line breaks end nothing, as the convention has it."""
+    """Quote a value by the convention if it contains commas, colons or line breaks."""
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if any(mark in text for mark in ',:"\n') else text

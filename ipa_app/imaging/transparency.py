@@ -1,4 +1,4 @@
-"""Transparent pictures: shown on white to a model that knows no transparency, and taken off it again."""
+"""Composite transparent pictures on white for models without transparency, and remove the white again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ipa_app.messages import Message
 
 
 def opacity_of(image: Image.Image) -> Image.Image | None:
-    """Return the opacity of a picture, mode "L"; None where it is opaque all over."""
+    """Return the opacity of a picture, mode "L"; None if it is opaque all over."""
     if image.mode != "RGBA":
         return None
     alpha = image.getchannel("A")
@@ -18,29 +18,29 @@ def opacity_of(image: Image.Image) -> Image.Image | None:
 
 
 def in_colour(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as "RGB", one of mode "RGBA" as it is."""
+    """Convert a picture of any mode to "RGB"; leave "RGBA" unchanged."""
     return image if image.mode == "RGBA" else image.convert("RGB")
 
 
 def on_white(image: Image.Image) -> Image.Image:
-    """Return a picture of any mode as "RGB", with white under its transparent parts."""
+    """Convert a picture of any mode to "RGB", with white under its transparent parts."""
     return flatten(in_colour(image), background=WHITE)
 
 
 def note_of_transparency(name: str) -> Message:
-    """Return a sentence on what becomes of a picture's transparent parts, which begins with what it is called."""
+    """Return a sentence, starting with the picture's name, on what happens to its transparent parts."""
     return Message("picture.transparent", name=name)
 
 
 def off_white(image: Image.Image, opacity: Image.Image) -> Image.Image:
-    """Return a picture that lies on white with its opacity, and take the white out of what is half transparent.
+    """Apply an opacity to a picture composited on white, removing the white from semi-transparent parts.
 
     Args:
         image: mode "RGB".
         opacity: mode "L", of the same size.
 
     Returns:
-        Mode "RGBA", which on white looks as before.
+        Mode "RGBA"; looks unchanged on white.
     """
     alpha = np.asarray(opacity, dtype=np.float32)[..., None] / 255
     seen = np.asarray(image, dtype=np.float32)

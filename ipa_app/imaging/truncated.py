@@ -1,7 +1,7 @@
-"""Files that end too early: those of which next to nothing is missing are opened as viewers open them, no others.
+"""Open truncated files as viewers do, but only if almost nothing is missing.
 
-How much is missing cannot be read off a decoder: it either refuses the file or fills the gap without a word. So the
-file is completed in two ways. What both come to has been in the file, and what they disagree about has not.
+A decoder does not tell how much is missing: it either rejects the file or silently fills the gap. So the file is
+completed in several ways: pixels that agree were in the file, and those that differ were not.
 """
 
 from __future__ import annotations
@@ -17,29 +17,29 @@ import numpy as np
 from PIL import Image
 
 MOST_MISSING = 0.01
-"""Share of the pixels that may be missing."""
+"""Largest share of the pixels that may be missing."""
 
 Decode = Callable[[bytes], Image.Image]
 
 _PNG = b"\x89PNG\r\n\x1a\n"
-# What a picture needs, and what changes how it looks.
+# Chunks that a picture needs or that affect its appearance.
 _KEPT_CHUNKS = (b"PLTE", b"tRNS", b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf")
 _CHANNELS = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-# First column and row, and the steps between them, of the passes of an interlaced PNG.
+# Passes of an interlaced PNG: first column and row, and the steps between columns and rows.
 _PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2))
 
 _END, _END_CODE, _FILL = b"\xff\xd9", 0xD9, 0xFF
 _RESTARTS = range(0xD0, 0xD8)
-# Between restarts and what only looks like a marker.
+# A marker, other than restarts and what only looks like one.
 _MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-# A progressive picture has some ten scans, each with its tables; notes and profiles have 64 kB in each part.
+# A progressive picture has about ten scans, each with its tables; notes and profiles take a segment per 64 kB.
 _MOST_SEGMENTS, _MOST_SCANS = 10_000, 500
-# The mark itself, and what may come between the last scan and the mark: a line count, notes, comments.
+# The end marker, and what may come between the last scan and it: a line count, notes, comments.
 _ENDS = (_END_CODE, 0xDC, *range(0xE0, 0xF0), 0xFE)
 _SOF, _SOS, _DRI = (*range(0xC0, 0xC4), *range(0xC5, 0xC8), *range(0xC9, 0xCC), *range(0xCD, 0xD0)), 0xDA, 0xDD
 _SEGMENTS = (*_SOF, 0xC4, 0xCC, *range(0xDA, 0xDE), *range(0xE0, 0xF0), 0xFE)
 _COEFFICIENTS, _MOST_COMPONENTS = 64, 4
-# A coefficient takes 26 bits at most; a unit has up to six blocks of them, and a pixel belongs to three of these.
+# A coefficient takes 26 bits at most; a unit has up to six blocks of them, and a pixel belongs to three blocks.
 _UNIT_BYTES, _BYTES_PER_PIXEL = 1250, 10
 
 
@@ -48,8 +48,8 @@ class Completed:
     """A picture whose file was completed.
 
     Attributes:
-        image: loaded; what is missing of it is grey or black.
-        missing: share of its pixels that are missing, at most `MOST_MISSING`.
+        image: loaded; missing parts are grey or black.
+        missing: share of missing pixels, at most `MOST_MISSING`.
         data: the file it was read from.
     """
 
@@ -59,19 +59,19 @@ class Completed:
 
 
 def complete(data: bytes, kind: str | None, *, decode: Decode, max_pixels: int) -> Completed | None:
-    """Complete a file that ends too early.
+    """Complete a truncated file.
 
     Args:
-        data: the file.
+        data: content of the file.
         kind: its format, by Pillow's name.
-        decode: opens and loads a file, or raises an error that is no matter here.
-        max_pixels: a picture that says it is larger is not looked at.
+        decode: opens and loads a file; its errors are ignored.
+        max_pixels: pictures that declare a larger size are not examined.
 
     Returns:
-        None where more than `MOST_MISSING` of the picture is missing, or the file is damaged in another way.
+        None if more than `MOST_MISSING` of the picture is missing, or the file is damaged otherwise.
 
     Raises:
-        ValueError, IndexError, struct.error, zlib.error: it is damaged in a way that shows before that.
+        ValueError, IndexError, struct.error, zlib.error: it is damaged in a way that shows earlier.
     """
     if kind == "PNG":
         file, missing = _complete_png(data, max_pixels=max_pixels)
@@ -86,20 +86,20 @@ def complete(data: bytes, kind: str | None, *, decode: Decode, max_pixels: int) 
 
 
 def has_end(data: bytes) -> bool:
-    """Whether a JPEG goes on to the mark of its end. Without it a decoder may take anything for the rest of it.
+    """Whether a JPEG reaches its end marker. Without it a decoder may take anything for the rest of the picture.
 
     Raises:
-        ValueError: it is made of more parts than any program writes, which would keep a decoder busy.
+        ValueError: it has more parts than any program writes, which would keep a decoder busy.
     """
     try:
         return _read_scans(data).mark in _ENDS
     except IndexError:
-        # Its headers are damaged, which is for the decoder to find.
+        # Its headers are damaged, which the decoder will report.
         return True
 
 
 def png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bool]]:
-    """Yield name, content and soundness of each chunk of a PNG; the last one may be cut off."""
+    """Yield name, content and validity of each chunk of a PNG; the last one may be truncated."""
     at = len(_PNG)
     while at + 8 <= len(data):
         length, name = struct.unpack(">I4s", data[at : at + 8])
@@ -112,12 +112,12 @@ def _decoded(data: bytes, decode: Decode) -> Image.Image | None:
     try:
         return decode(data)
     except Exception:
-        # Whatever a decoder raises: this way of completing the file leads nowhere.
+        # Whatever the decoder raises, this way of completing the file has failed.
         return None
 
 
 def _differing(one: Image.Image, other: Image.Image | None) -> float:
-    """Share of the pixels in which two pictures differ."""
+    """Return the share of pixels in which two pictures differ."""
     if other is None or one.size != other.size or one.mode != other.mode:
         return 1.0
     differs = np.asarray(one) != np.asarray(other)
@@ -125,13 +125,13 @@ def _differing(one: Image.Image, other: Image.Image | None) -> float:
 
 
 def _padded(data: bytes) -> list[bytes]:
-    """Fill up with zeros, and with anything else."""
+    """Pad a file in several ways: with zeros, and with other bytes."""
     length = int(len(data) * MOST_MISSING) + 64
     return [data + bytes(length), data + _anything(length), data + b"\x55" * length]
 
 
 def _complete_png(data: bytes, *, max_pixels: int) -> tuple[bytes, float]:
-    """Fill the pixels up, leave out what is damaged and not needed, and tell which share was filled up."""
+    """Pad the pixel data, drop damaged chunks that are not needed, and return the padded share."""
     chunks = list(png_chunks(data))
     header = chunks[0][1]
     wanted = _png_bytes(header, max_pixels=max_pixels)
@@ -154,7 +154,7 @@ def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 
 
 def _png_bytes(header: bytes, *, max_pixels: int) -> int:
-    """How many bytes the pixels of a PNG unfold to, with a byte for the filter before each row."""
+    """Return the size of a PNG's decompressed pixels, including a filter byte per row."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
     if not 0 < width * height <= max_pixels or colour not in _CHANNELS:
         raise ValueError("no such PNG is opened")
@@ -168,18 +168,18 @@ def _png_bytes(header: bytes, *, max_pixels: int) -> int:
 
 
 def _complete_jpeg(data: bytes, *, max_pixels: int) -> list[bytes]:
-    """Put the mark of the end where the picture ends: before what phones append, or at the end of the file."""
+    """Insert the end marker where the picture ends: before what phones append, or at the end of the file."""
     scans = _read_scans(data.rstrip(b"\0"))
     if not scans.is_all_sent or scans.pixels > max_pixels:
         raise ValueError("parts of all of the picture are missing, or it is too large")
     head = data[: scans.end].rstrip(b"\xff")
-    # A decoder reads on to the mark, and takes what it meets for pixels as long as any are missing.
+    # A decoder reads on to the marker and takes everything for pixels as long as any are missing.
     filler = _anything(int(2 * MOST_MISSING * scans.pixels * _BYTES_PER_PIXEL) + 4096).replace(b"\xff", b"\xfe")
     return [head + each + _END for each in (b"", *(_in_intervals(each, scans) for each in (filler, filler[::-1])))]
 
 
 def _in_intervals(filler: bytes, scans: _Scans) -> bytes:
-    """Put the marks between bytes for which the decoder of a picture waits that is sent in pieces."""
+    """Insert the restart markers that the decoder expects in a picture with restart intervals."""
     if not scans.interval:
         return filler
     length = scans.interval * _UNIT_BYTES
@@ -188,13 +188,13 @@ def _in_intervals(filler: bytes, scans: _Scans) -> bytes:
 
 
 def _read_scans(data: bytes) -> _Scans:
-    """Walk through a JPEG to where its picture ends.
+    """Scan a JPEG to the end of its picture.
 
-    Source: ITU-T T.81, annex B for the markers, annex G for what the scans of a progressive picture send.
+    Source: ITU-T T.81, annex B for the markers, annex G for the contents of progressive scans.
 
     Raises:
-        IndexError: a header is shorter than it says, or none that a picture has.
-        ValueError: it is made of more parts than any program writes.
+        IndexError: a header is shorter than declared, or invalid.
+        ValueError: it has more parts than any program writes.
     """
     at, scans = 2, _Scans()
     for _ in range(_MOST_SEGMENTS):
@@ -214,35 +214,35 @@ def _read_scans(data: bytes) -> _Scans:
 
 
 class _Scans:
-    """What the scans of a JPEG have sent so far.
+    """Progress through the scans of a JPEG.
 
     Attributes:
-        end: where the last one ends in the file.
-        mark: the code of the marker there; None where the file ends.
+        end: offset of the end of the last scan in the file.
+        mark: code of the marker there; None at the end of the file.
         pixels: width times height.
-        interval: units between two marks of a scan that is sent in pieces; 0 for one that is not.
-        restarts: how many such marks the last scan has had.
+        interval: units between two restart markers; 0 without any.
+        restarts: number of restart markers in the last scan so far.
     """
 
     def __init__(self) -> None:
         self.end = 0
         self.mark: int | None = None
         self.pixels, self.interval, self.restarts = 0, 0, 0
-        # How many bits are still to come of every coefficient, by component, and of how many any are.
+        # Bits still to come of every coefficient, by component, and the number of coefficients with any.
         self._left: dict[int, list[int]] = {}
         self._unsent = self._scans = 0
 
     @property
     def is_all_sent(self) -> bool:
-        """Whether nothing is left to come after the scan that was begun last."""
+        """Whether nothing is left to come after the current scan."""
         return bool(self._left) and not self._unsent
 
     def read(self, code: int, segment: bytes) -> None:
-        """Take note of a frame's or a scan's header.
+        """Process the header of a frame or a scan.
 
         Raises:
-            IndexError: it is shorter than it says, or none that a picture has.
-            ValueError: it is one scan too many, or has too many components.
+            IndexError: it is shorter than declared, or invalid.
+            ValueError: there are too many scans or components.
         """
         if code == _DRI:
             self.interval = int.from_bytes(segment[:2], "big")
@@ -264,7 +264,7 @@ class _Scans:
                 self._unsent += sum(map(bool, left[first : last + 1])) - sum(map(bool, sent))
 
     def _add(self, component: int) -> list[int]:
-        """Begin a component, of which nothing has been sent."""
+        """Start a component, of which nothing has come yet."""
         if component in self._left or len(self._left) == _MOST_COMPONENTS:
             raise IndexError("a second frame, or more components than any picture has")
         self._unsent += _COEFFICIENTS

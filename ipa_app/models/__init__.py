@@ -1,4 +1,4 @@
-"""Base models: which there are (`catalog`), loading one (`loading`), and who holds the loaded ones (`manager`).
+"""Base models: the list of them (`catalog`), loading one (`loading`), and holding the loaded ones (`manager`).
 
-`catalog`, `manager` and `words` import quickly: torch and diffusers are imported by the thread that loads.
+`catalog`, `manager` and `vocabulary` import quickly: PyTorch and diffusers are imported by the thread that loads.
 """

@@ -1,7 +1,7 @@
-"""The adapters that no model brings, beside those that do: named where the program is started, or brought by visitors.
+"""The adapters that belong to no model: named when the program is started, or uploaded by visitors.
 
-Those that IPA_ADAPTERS names everybody may use. What a visitor brings nobody else is told of. No PyTorch in here until
-somebody brings one.
+Everybody may use those that IPA_ADAPTERS names. An uploaded adapter is private to its visitor. PyTorch is not imported
+here until a visitor uploads one.
 """
 
 from __future__ import annotations
@@ -31,27 +31,27 @@ logger = logging.getLogger(__name__)
 ADAPTERS_VARIABLE = "IPA_ADAPTERS"
 MOST_ADDED = 64
 LARGEST_ADDED = 2 * 10**9
-"""Bytes of an adapter that a visitor brings: twice what the largest published one has."""
+"""Most bytes of an uploaded adapter: twice the size of the largest published one."""
 LARGEST_ADDED_ON_SPACE = 128 * 10**6
-"""The same where any visitor could fill the disk: enough for those published for Stable Diffusion 1.5."""
+"""The same on a Space, where any visitor could fill the disk: enough for those published for Stable Diffusion 1.5."""
 
 _NAME = re.compile(r"[\w.-]+")
 _LONGEST_NAME = 60
 
 
 def largest_added() -> int:
-    """Return how many bytes an adapter may have that a visitor brings."""
+    """Return how many bytes an uploaded adapter may have."""
     return LARGEST_ADDED_ON_SPACE if "SPACE_ID" in os.environ else LARGEST_ADDED
 
 
 class AdapterSet:
-    """The adapters that no model brings, for whichever models they fit. All methods may be called from any thread."""
+    """The adapters that belong to no model, for any models they fit. All methods may be called from any thread."""
 
     def __init__(self, named: str = "") -> None:
-        """Take in what IPA_ADAPTERS says; its files may come, change and go while the program runs.
+        """Read the value of IPA_ADAPTERS; its files may come, change and go while the program runs.
 
         Args:
-            named: files and folders, separated as in PATH or by semicolons, each perhaps as name=path.
+            named: files and folders, separated as in PATH or by semicolons, each optionally as name=path.
         """
         self._named = tuple(listed(named))
         self._added: dict[str, AdapterEntry] = {}
@@ -60,7 +60,7 @@ class AdapterSet:
         self._lock = threading.Lock()
 
     def offered(self, entry: ModelEntry) -> ModelEntry:
-        """Return a model that has, beside its own adapters, those of this set that fit it."""
+        """Return a model with those adapters of this set that fit it, beside its own."""
         with self._lock:
             self._forget([key for key, each in self._added.items() if not each.file.is_file()])
             if not (self._named or self._added) or not self._base(entry).layers:
@@ -81,20 +81,20 @@ class AdapterSet:
             return replace(entry, adapters=MappingProxyType(adapters), left_out=tuple(left_out))
 
     def add(self, file: Path, *, entry: ModelEntry, own: Collection[str] = ()) -> str:
-        """Take in a file that a visitor brings, whoever made it: only its header is read.
+        """Add an uploaded file, which is not trusted: only its header is read.
 
         Args:
-            file: among what was uploaded.
+            file: the uploaded file.
             entry: the model it is meant for.
-            own: the keys of what the same visitor has brought before.
+            own: the keys of the adapters that the same visitor has uploaded before.
 
         Returns:
-            The key by which this visitor, and nobody else, can ask for it.
+            The key by which this visitor, and nobody else, can request it.
 
         Raises:
-            UserError: it is too large, no adapter, or does not fit the model.
+            UserError: it is too large, not an adapter, or does not fit the model.
         """
-        from ipa_app.adapter.files import check_adapter  # brings in PyTorch
+        from ipa_app.adapter.files import check_adapter  # imports PyTorch
 
         size, most = file.stat().st_size, largest_added()
         if size > most:
@@ -114,21 +114,21 @@ class AdapterSet:
             key = f"{name}{SECRET_MARK}{secrets.token_urlsafe(16)}"
             self._added[key] = AdapterEntry(name=name, title=name, file=file, kind=layout.kind, is_private=True)
             self._layouts[file] = file_stamp(file), layout
-            # Who has brought some gives up one of those before anybody else does.
+            # A visitor's own adapters are evicted before those of others.
             mine_first = [*(each for each in own if each in self._added), *self._added]
             surplus = mine_first[: max(0, len(self._added) - MOST_ADDED)]
         self.remove(surplus)
         return key
 
     def adopt(self, adapter: AdapterEntry, *, sha256: str) -> str:
-        """Take in what was checked in the process where it was brought.
+        """Add an adapter that was checked in the process to which it was uploaded.
 
         Args:
             adapter: its file belongs to this set from now on.
             sha256: of its file.
 
         Returns:
-            The key by which it is asked for here. What it is called there may be another adapter's name here.
+            The key by which it is requested here. Its name in the other process may belong to another adapter here.
         """
         key = f"{adapter.name[:_LONGEST_NAME]}{SECRET_MARK}{sha256}"
         with self._lock:
@@ -139,13 +139,13 @@ class AdapterSet:
         return key
 
     def remove(self, keys: Collection[str]) -> None:
-        """Let go of what visitors have brought, files and all."""
+        """Remove uploaded adapters together with their files."""
         with self._lock:
             for file in self._forget(keys):
                 file.unlink(missing_ok=True)
 
     def _forget(self, keys: Collection[str]) -> set[Path]:
-        """Forget some of what was added; give the files that nobody else has: one that is brought twice lies once."""
+        """Forget some added adapters; return the files no longer used: two uploads of the same file share it."""
         gone = {self._added.pop(key).file for key in keys if key in self._added}
         gone -= {each.file for each in self._added.values()}
         for file in gone:
@@ -153,7 +153,7 @@ class AdapterSet:
         return gone
 
     def _named_files(self, left_out: list[Message]) -> Iterator[tuple[str, Path]]:
-        """List the files there are now of those named, each with its name; of what is named in vain it is said."""
+        """Yield the named files that exist now, with their names; add messages on missing ones to `left_out`."""
         for text in self._named:
             name, path = named_path(text)
             try:
@@ -166,7 +166,7 @@ class AdapterSet:
             yield from _called(files, name, folder=path)
 
     def _fitting(self, path: Path, entry: ModelEntry) -> AdapterLayout:
-        """Return what a file is, from its header, which is read again where it has changed.
+        """Return a file's layout from its header, which is read again if the file has changed.
 
         Raises:
             UserError: it cannot be used with this model.
@@ -186,7 +186,7 @@ class AdapterSet:
         return known[1]
 
     def _base(self, entry: ModelEntry) -> AdapterBase:
-        """Return what has to be fitted; what a model on this computer is made of does not change."""
+        """Return what an adapter has to fit; cached, as a model's files on this machine do not change."""
         base = self._bases.get(entry.name) or adapter_base(entry)
         if base.layers:
             self._bases[entry.name] = base
@@ -194,7 +194,7 @@ class AdapterSet:
 
 
 def _called(files: list[Path], name: str, *, folder: Path) -> Iterator[tuple[str, Path]]:
-    """Name the files of a folder, or a file alone: by the name that was given, or else by their own."""
+    """Yield the files of a folder, or a single file, with their names: the given name, or else their own."""
     alike = [file for file in files if name or (file != folder and file.name in FILE_NAMES.values())]
     for file in files:
         shared = (name or folder.name) if file in alike else ""

@@ -1,4 +1,4 @@
-"""Which adapters a model brings: found, named and described by the headers of their files. No PyTorch in here."""
+"""A model's own adapters: found, named and described from the headers of their files. No PyTorch in here."""
 
 from __future__ import annotations
 
@@ -34,11 +34,11 @@ _VARIANTS = {
     "light": Message("adapter.title.light"),
     "composition": Message("adapter.title.composition"),
 }
-"""Published adapters for something special, by what is in the names of their files."""
+"""Published adapters with a special purpose, by a part of their file names."""
 
 
 class TowerWidths(NamedTuple):
-    """What an adapter must know of an image encoder; as long as transformers takes them for where nothing is said."""
+    """What an adapter must know of an image encoder. The defaults are those of transformers."""
 
     hidden_size: int = 768
     projection_dim: int = 512
@@ -49,18 +49,18 @@ class AdapterBase:
     """What an adapter has to fit.
 
     Attributes:
-        layers: the text cross-attention layers; none where the model cannot be read, and then everything fits.
-        tower: the image encoder, None where the model has none.
+        layers: the text cross-attention layers; none if the model cannot be read, and then every adapter fits.
+        tower: the image encoder; None if the model has none.
     """
 
     layers: tuple[AttentionLayer, ...]
     tower: VisionWidths | None
 
     def check(self, adapter: AdapterLayout) -> None:
-        """Make sure that an adapter fits.
+        """Check that an adapter fits.
 
         Raises:
-            UserError: it does not, and what it was made for.
+            UserError: it does not; the message says what it was made for.
         """
         if not self.layers:
             return
@@ -71,46 +71,46 @@ class AdapterBase:
 
 
 def adapter_base(entry: ModelEntry, *, unet: Header | None = None) -> AdapterBase:
-    """Return, from a model's files without loading any, what an adapter has to fit.
+    """Return what an adapter of a model has to fit, without loading any of the model's files.
 
     Args:
         entry: of the model.
-        unet: the header of its UNet's weights, where that was read already.
+        unet: the header of its UNet's weights, if it was read already.
     """
     file = entry.location
     try:
         if unet is None:
             unet = read_header(file, pickles=False) if file.is_file() else _part_header(file / "unet")
         return AdapterBase(layers=layers_in(unet), tower=_tower_widths(entry.image_encoder))
-    except UserError:  # which is said when the model is loaded
+    except UserError:  # reported when the model is loaded
         return AdapterBase(layers=(), tower=None)
 
 
 def _tower_widths(folder: Path | None) -> TowerWidths | None:
-    """Return from an image encoder's folder how wide what it gives is; None where there is none."""
+    """Return the widths of an image encoder's outputs from its folder; None if there is no encoder."""
     config = read_json(folder / "config.json") if folder else {}
     if folder is None or not config:
         return None
     projection = _part_header(folder).get("visual_projection.weight")
     if projection is not None and len(projection.shape) == 2:
         return TowerWidths(projection_dim=projection.shape[0], hidden_size=projection.shape[1])
-    # Without its weights: a whole CLIP describes its image encoder in a part of its own.
+    # Without the weights, go by the configuration: a whole CLIP describes its image encoder in a part of its own.
     own = config.get("vision_config")
     told = own if isinstance(own, dict) else config
     return TowerWidths(**{name: told[name] for name in TowerWidths._fields if name in told})
 
 
 def _part_header(folder: Path) -> Header:
-    """Read what the files of a part say of its tensors; nothing where there are none."""
+    """Read the header of a part's weight files; empty if there are none."""
     weights = find_weights(folder, prefer_half=True)
     return weights.header if weights else {}
 
 
 def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> ModelEntry:
-    """Return a model with the adapters that lie in its folder.
+    """Return a model with the adapters in its folder.
 
-    Those that fit are called like their files, the plainest of a kind "base" or "fine". Those that do not are left
-    out, and it is said why; the model works without them.
+    Those that fit are named after their files, and the plainest of a kind "base" or "fine". Those that do not fit are
+    left out with a message on why; the model works without them.
 
     Args:
         entry: of the model.
@@ -142,13 +142,13 @@ def with_own_adapters(entry: ModelEntry, *, unet: Header | None = None) -> Model
 
 
 def usual_adapter(kind: str, file: Path) -> AdapterEntry:
-    """Describe a model's usual adapter of a kind, which is "base" or "fine" to requests."""
+    """Describe a model's usual adapter of a kind, which requests call "base" or "fine"."""
     known = KINDS[kind]
     return AdapterEntry(name=known.usual, title=known.title, about=known.about, file=file, kind=kind)
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """List the files in a folder that could be adapters; of one in several formats the first that can be read."""
+    """List the files in a folder that could be adapters; if one is there in several formats, the first readable one."""
     files = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in ENDINGS and path.is_file()]
     formats: dict[str, list[Path]] = {}
     for path in sorted(files, key=lambda path: ENDINGS.index(path.suffix.lower())):
@@ -157,7 +157,7 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def _best(formats: list[Path]) -> Path:
-    """Return the first that can be read, or the first of all; the only one is not looked into."""
+    """Return the first file that can be read, or else the first; a single one is not opened."""
     return formats[0] if len(formats) == 1 else next(filter(_can_be_read, formats), formats[0])
 
 
@@ -171,10 +171,10 @@ def _can_be_read(path: Path) -> bool:
 
 
 def file_stamp(path: Path) -> tuple[int, int]:
-    """Size and time of change of an adapter file, by which it is seen that it has changed.
+    """Return the size and modification time of an adapter file, which show whether it has changed.
 
     Raises:
-        UserError: it is not there any more.
+        UserError: the file is gone.
     """
     try:
         status = path.stat()
@@ -184,31 +184,31 @@ def file_stamp(path: Path) -> tuple[int, int]:
 
 
 def _usual_files(fitting: Mapping[str, AdapterLayout]) -> dict[str, str]:
-    """Choose the plainest adapter of every kind that has a usual one: kinds to the names of files."""
+    """Choose the plainest adapter of every kind that has a usual one; return file names by kind."""
     chosen = {}
     for kind in KINDS.values():
         plain = [name for name, each in fitting.items() if each.kind == kind.name and _variant(name) is None]
         if kind.usual and plain:
-            # A published file before one that somebody has called in a way of their own.
+            # Prefer a published file name to one that somebody has chosen.
             chosen[kind.name] = min(plain, key=lambda name: (_PUBLISHED.match(name) is None, name))
     return chosen
 
 
 def described(name: str, layout: AdapterLayout, others: Mapping[str, AdapterEntry]) -> AdapterEntry:
-    """Describe an adapter that is called like its file."""
+    """Describe an adapter that is named after its file."""
     titles = {each.title for each in others.values()}
     title = _variant(name) or name
     return AdapterEntry(name=name, title=name if title in titles else title, file=layout.path, kind=layout.kind)
 
 
 def _variant(name: str) -> str | None:
-    """Return what a published adapter is for, where it is for something special."""
+    """Return the title of a published adapter with a special purpose; None for any other."""
     if not _PUBLISHED.match(name):
         return None
     return next((title for word, title in _VARIANTS.items() if word in name), None)
 
 
 def untaken(name: str, taken: Collection[str]) -> str:
-    """Number a name where there is another like it."""
+    """Return a name that is not taken, with a number added if necessary."""
     numbered = (f"{name}-{number}" for number in itertools.count(2))
     return next(each for each in itertools.chain([name], numbered) if each not in taken)

@@ -1,4 +1,4 @@
-"""What is kept of a model's work, so that the same is not done again for the next request."""
+"""Caches of a model's work, so that it need not be repeated for the next request."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _CACHED_POSTERIORS = 8
 
 
 class Recent(Generic[Key, Value]):
-    """The values used last, by their keys. For any thread."""
+    """A thread-safe cache of the most recently used values."""
 
     def __init__(self, limit: int) -> None:
         """Keep at most `limit` values."""
@@ -42,7 +42,7 @@ class Recent(Generic[Key, Value]):
             return self._values.get(key)
 
     def put(self, key: Key, value: Value) -> None:
-        """Keep a value; those unused for longest go when there are too many."""
+        """Keep a value; if there are too many, the least recently used are evicted."""
         with self._lock:
             self._values[key] = value
             self._values.move_to_end(key)
@@ -54,13 +54,13 @@ class Recent(Generic[Key, Value]):
 
 
 class PromptCache(Recent[tuple[str, str], ImagePrompt]):
-    """The image prompts used last, by the contents of the picture and of the adapter.
+    """The image prompts used last, by the hashes of the picture and of the adapter.
 
-    One of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
+    A prompt of 16 tokens takes 1 MB in half precision for SD 1.5 with its 16 layers, 11 MB for SDXL with its 70.
     """
 
     def __init__(self, limit: int = CACHED_PROMPTS, *, most_bytes: int = _CACHED_BYTES) -> None:
-        """Keep at most `limit` prompts, and fewer where they take more than `most_bytes`, but `LEAST_PROMPTS`."""
+        """Keep at most `limit` prompts; fewer, but at least `LEAST_PROMPTS`, if they take more than `most_bytes`."""
         super().__init__(limit)
         self._most_bytes = most_bytes
 
@@ -72,12 +72,12 @@ class PromptCache(Recent[tuple[str, str], ImagePrompt]):
 
 
 class Posteriors(Recent[Hashable, AutoencoderKLOutput]):
-    """What a VAE gave for the pictures it encoded last, before a sample of it is taken.
+    """The VAE's latent distributions of the pictures encoded last, before sampling.
 
-    The next stroke of a mask, another seed and each picture of a batch begin from the same picture. One of 512 pixels
-    each way takes 320 KB in single precision.
+    The next stroke of a mask, another seed and each picture of a batch start from the same picture. The distribution of
+    a picture of 512 pixels each way takes 320 KB in single precision.
     """
 
     def __init__(self, limit: int = _CACHED_POSTERIORS) -> None:
-        """Keep what was given for at most `limit` pictures."""
+        """Keep the distributions of at most `limit` pictures."""
         super().__init__(limit)

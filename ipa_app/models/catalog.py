@@ -1,4 +1,4 @@
-"""What base models there are. An entry is data; nothing is loaded here and torch is not imported."""
+"""The available base models. An entry is data; nothing is loaded here and PyTorch is not imported."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ CHECKPOINT_ENDINGS = (".safetensors", ".sft")
 
 
 class Catalog(Mapping[str, ModelEntry]):
-    """The models that may be asked for, by name, and what was meant to be one and is none.
+    """The models that may be requested, by name, and what was meant to be a model and cannot be used.
 
     Attributes:
-        left_out: what is named and left out, to the sentence that says why, for everybody: without folders.
+        left_out: why each named thing is left out, by its name; shown to everybody, so without folders.
     """
 
     def __init__(self, entries: Mapping[str, ModelEntry], *, left_out: Mapping[str, Message] | None = None) -> None:
-        """Hold entries that others may look at, and nobody change."""
+        """Hold entries; they can be read but not changed."""
         self._entries = dict(entries)
         told = {name: without_folders(sentence) for name, sentence in (left_out or {}).items()}
         self.left_out: Mapping[str, Message] = MappingProxyType(told)
@@ -69,16 +69,16 @@ class Catalog(Mapping[str, ModelEntry]):
 def catalog() -> Catalog:
     """List the bundled model, those offered from the Hub, and every folder and file that IPA_MODELS names.
 
-    IPA_MODELS holds folders in diffusers layout and checkpoint files, separated as in PATH or by semicolons. One called
-    like another model here stands in for it. IPA_HUB_MODELS names the models offered from the Hub, separated by commas;
-    without it all are, except on a Space, where any visitor could fill the disk. What of either cannot be used is left
-    out, with a warning in the log, and the others work.
+    IPA_MODELS holds folders in diffusers layout and checkpoint files, separated as in PATH or by semicolons. One with
+    the name of another model here replaces it. IPA_HUB_MODELS names the models offered from the Hub, separated by
+    commas; without it all are offered, except on a Space, where any visitor could fill the disk. Whatever cannot be
+    used is left out with a warning in the log; the others work.
 
     Returns:
-        Entries by name, the bundled model first, with the styles that are shipped and those that IPA_STYLES names.
+        Entries by name, the bundled model first, with the built-in styles and those that IPA_STYLES names.
     """
     entries = {"toybox": entry_from_folder(BUNDLED, name="toybox")}
-    unusable: list[tuple[str, object, Message]] = []  # what it is called, where it is, and why it cannot be used
+    unusable: list[tuple[str, object, Message]] = []  # its name, where it is, and why it cannot be used
     published = {entry.name: entry for entry in published_models()}
     for name in _offered(published):
         if name in published:
@@ -106,7 +106,7 @@ def catalog() -> Catalog:
 
 
 def _named_once(unusable: Sequence[tuple[str, object, Message]], *, taken: Container[str]) -> dict[str, Message]:
-    """Name what cannot be used by what it is called, and a number where that is taken; the log says where it is."""
+    """Return unusable things by name, numbered if the name is taken; log where they are."""
     named: dict[str, Message] = {}
     for name, place, sentence in unusable:
         names = (name, *(f"{name} ({number})" for number in range(2, len(unusable) + 3)))
@@ -116,7 +116,7 @@ def _named_once(unusable: Sequence[tuple[str, object, Message]], *, taken: Conta
 
 
 def with_styles(entry: ModelEntry, styles: Mapping[str, Style]) -> ModelEntry:
-    """Return a model with the styles that it can be asked for: one with words of its own has those made of them."""
+    """Return a model with the styles that suit it: a model with its own vocabulary has only those made of its words."""
     fitting = {name: style for name, style in styles.items() if not entry.unknown_words(style.words)}
     return replace(entry, styles=MappingProxyType(fitting))
 
@@ -132,11 +132,11 @@ def _named_paths(text: str) -> list[Path]:
 
 
 def _entry_from_path(path: Path) -> ModelEntry:
-    """Describe what IPA_MODELS names.
+    """Describe a model that IPA_MODELS names.
 
     Raises:
-        UserError: it is no model, and what it is.
-        OSError: it cannot be looked at.
+        UserError: it is not a model; the message says what it is.
+        OSError: it cannot be accessed.
     """
     if not path.exists():
         raise UserError("catalog.nothing_there", variable=MODELS_VARIABLE, path=path)
@@ -155,7 +155,7 @@ def _entry_from_path(path: Path) -> ModelEntry:
 
 
 def _no_model_folder(path: Path) -> UserError:
-    """Return an error that says what a folder is that is no model's."""
+    """Return the error for a folder that is not a model's, which says what it is instead."""
     config = read_json(path / "config.json")
     if config:
         sorts = [config.get("_class_name"), *config.get("architectures", ()), config.get("model_type"), "part"]
@@ -174,19 +174,20 @@ def _no_model_folder(path: Path) -> UserError:
 
 
 def entry_from_file(file: Path, *, name: str) -> ModelEntry:
-    """Describe a checkpoint, one file with all weights. Its adapters and settings lie in the folder named like it.
+    """Describe a checkpoint, one file with all weights. Its adapters and settings are in the folder of the same name.
 
     Args:
         file: the .safetensors file; `dream.safetensors` has the folder `dream` beside it, which may be missing.
         name: of the entry.
 
     Raises:
-        UserError: it is no checkpoint, and what it is; ipa_studio.json or words.json cannot be understood.
+        UserError: it is not a checkpoint (the message says what it is), or its ipa_studio.json or words.json cannot be
+            understood.
     """
     header = read_header(file, pickles=False)
     contents = contents_of(header)
     contents.check(file.name)
-    family = contents.family or SD1  # what is no checkpoint at all is told when it is loaded
+    family = contents.family or SD1  # a file that is no checkpoint at all is reported when it is loaded
     own = own_configuration(file, family)
     side, presets = (native_side(own), find_presets(own)) if own else (_trained_side(file, family), family.presets)
     folder = file.with_suffix("")
@@ -195,27 +196,28 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
 
 
 def _trained_side(file: Path, family: Family) -> int:
-    """Return the native side of a checkpoint beside which nothing states it.
+    """Return the native side, in pixels, of a checkpoint without a configuration that states it.
 
-    Stable Diffusion 2 predicts v at 768 pixels, and its base noise at 512; a layer of the weights tells which it is.
+    Stable Diffusion 2 predicts v at 768 pixels, and its base version predicts noise at 512; the weights of one layer
+    show which it is.
     """
     if family.prediction_layer is None or family.epsilon_side is None:
         return family.side
     try:
         with safe_open(file, framework="np") as content:
             weights = content.get_tensor(family.prediction_layer)
-    except (SafetensorError, TypeError):  # there is no such layer, or it is of a type that NumPy has not
+    except (SafetensorError, TypeError):  # there is no such layer, or NumPy does not have its type
         return family.side
     return family.side if family.predicts_v(weights) else family.epsilon_side
 
 
 def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> ModelEntry:
-    """Describe the model in a folder from what lies in it; an optional ipa_studio.json has the last word.
+    """Describe the model in a folder from its content; an optional ipa_studio.json takes precedence.
 
     Args:
         folder: in diffusers layout; a missing one gives an entry that fails when it is loaded.
         name: of the entry.
-        side: native side in pixels; None takes it from the configuration files.
+        side: native side in pixels; None reads it from the configuration files.
 
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
@@ -224,7 +226,7 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
 
 
 def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
-    """Describe the model in a folder but for its adapters and ControlNets."""
+    """Describe the model in a folder, except for its adapters and ControlNets."""
     settings = Manifest.of(folder)
     side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
@@ -259,7 +261,7 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
 
 
 def _find_fast_way(settings: Manifest, *, name: str) -> tuple[FastWay | None, Message | None]:
-    """Return how a model draws in a few steps, or why it cannot as it was to: the model works without it."""
+    """Return how a model draws in a few steps, or why the configured way cannot be used: the model works without it."""
     try:
         told = settings.section("fast")
         if told is None:

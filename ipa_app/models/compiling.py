@@ -1,8 +1,8 @@
-"""UNets compiled in the background, for calls like those that came; until then they are run as they are.
+"""Compiling UNets in the background, for calls like those made so far; until then they run uncompiled.
 
-What image prompts and regional words say, how strongly and where, are inputs of a compiled UNet, not parts of it (see
-`ipa_app.adapter`). So it is compiled for a call's layout: which inputs there are, and of which shapes. When a number of
-rows or tokens differs from the one before, torch compiles for any number; each size of pictures is compiled for itself.
+Image prompts and regional words, with their scales and masks, are inputs of a compiled UNet, not parts of it (see
+`ipa_app.adapter`). A UNet is therefore compiled for a call's layout: its inputs and their shapes. When a number of rows
+or tokens differs from the previous one, PyTorch compiles for any number; each picture size is compiled separately.
 
 Source: `torch.compile` with inductor, Ansel et al. 2024, "PyTorch 2"; docs.pytorch.org, torch.compiler.
 """
@@ -28,17 +28,18 @@ from ipa_app.runtime import COMPILE_LOCK
 logger = logging.getLogger(__name__)
 
 MOST_LAYOUTS = 32
-"""For how many a model's UNets are compiled; calls of others are run as they are."""
+"""Most layouts that a model's UNets are compiled for; calls of further layouts run uncompiled."""
 _FROZEN_UP_TO = 256 * 2**20
-# While torch traces a network, those of all threads are called through the tracer, and compiled ones cannot be: held
-# for either.
+# While PyTorch traces a network, calls of all threads go through the tracer, and compiled networks cannot be called:
+# the lock is held for either.
 _TRACING = threading.Lock()
 
 
 class UNetCompiler:
-    """Runs a model's UNets compiled, where they are for such a call, and has them compiled where they are not yet.
+    """Runs a model's UNets compiled if they are compiled for a call's layout, and otherwise has them compiled for it.
 
-    The same work in another order: results differ by rounding. Only one thread draws; any may wait.
+    A compiled UNet does the same work in another order, so results differ by rounding. Only one thread draws; any may
+    call `wait`.
     """
 
     def __init__(self, backend: str | Callable[..., Any], *, dtype: torch.dtype) -> None:
@@ -46,7 +47,7 @@ class UNetCompiler:
 
         Args:
             backend: as for `torch.compile`.
-            dtype: of the weights; while they are held in another one, UNets are run as they are.
+            dtype: of the weights; while they are held in another one, UNets run uncompiled.
         """
         self._dtype = dtype
         self._backend = backend
@@ -56,18 +57,18 @@ class UNetCompiler:
         self._threads: list[threading.Thread] = []
 
     def applied_to(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
-        """Return a pipeline that does what another one does, whose UNet is run compiled where it can be."""
+        """Return a copy of a pipeline whose UNet runs compiled where possible."""
         faster: Any = copy.copy(pipeline)
         faster.unet = in_place_of(faster.unet, self._run)
         return faster
 
     def wait(self) -> None:
-        """Wait until all is compiled that was asked for."""
+        """Wait until everything requested is compiled."""
         for thread in tuple(self._threads):
             thread.join()
 
     def _run(self, unet: UNet2DConditionModel, sample: Tensor, *arguments: Any, **named: Any) -> Any:
-        """Predict the noise; whoever calls never waits for a compiler."""
+        """Predict the noise; a call never waits for a compiler."""
         if sample.dtype != self._dtype:
             return unet(sample, *arguments, **named)
         layout = (id(unet), _layout_of((sample, *arguments)), _layout_of(named))
@@ -85,7 +86,7 @@ class UNetCompiler:
         return unet(sample, *arguments, **named)
 
     def _compile(self, unet: UNet2DConditionModel, layout: Hashable, call: tuple[tuple, dict[str, Any]]) -> None:
-        """Compile for one layout, by a call of it; what that predicts is what was drawn already."""
+        """Compile for one layout by repeating a call of that layout; the result is not needed."""
         arguments, named = call
         shape = " x ".join(map(str, arguments[0].shape))
         try:
@@ -93,7 +94,7 @@ class UNetCompiler:
                 since = time.monotonic()
                 _keep_sizes(call)
                 self._of(unet)(*arguments, **named)
-        except Exception:  # whatever a compiler may raise; without it the UNet draws what it drew before
+        except Exception:  # a compiler may raise anything; the UNet still runs uncompiled
             logger.exception("The UNet cannot be compiled for %s; such calls are run as they are.", shape)
         else:
             logger.info("The UNet was compiled for %s in %.0f s.", shape, time.monotonic() - since)
@@ -107,20 +108,20 @@ class UNetCompiler:
 
 @contextmanager
 def _configured_for(unet: nn.Module) -> Iterator[None]:
-    """Have torch compile once for each layout of all models, where eight is its limit, and as suits the device."""
+    """Raise PyTorch's limit of eight recompilations to what all layouts need, and set freezing to suit the device."""
     most = torch._dynamo.config.patch(recompile_limit=4 * MOST_LAYOUTS)
     with most, torch._inductor.config.patch(freezing=_is_worth_freezing(unet)):
         yield
 
 
 def _is_worth_freezing(unet: nn.Module) -> bool:
-    """Return whether each compiled layout should have weights of its own, laid out as a processor likes them best."""
+    """Whether each compiled layout should have its own copy of the weights, in the best layout for the CPU."""
     weights = list(unet.parameters())
     return all(each.device.type == "cpu" for each in weights) and sum(each.nbytes for each in weights) <= _FROZEN_UP_TO
 
 
 def _layout_of(value: Any) -> Hashable:
-    """Return what a compiled UNet must have been compiled for; of tensors all but the numbers in them."""
+    """Return a call's layout, which a UNet must be compiled for: of tensors everything except their values."""
     match value:
         case Tensor():
             return value.shape, value.stride(), value.dtype, value.device, value.is_inference()
@@ -134,7 +135,7 @@ def _layout_of(value: Any) -> Hashable:
 
 
 def _keep_sizes(value: Any) -> None:
-    """Have torch compile for this height and width alone: what is compiled for any takes longer."""
+    """Have PyTorch compile for this height and width alone: one compiled for any size takes longer."""
     match value:
         case Tensor() if value.ndim == 4:
             torch._dynamo.mark_static(value, 2)
@@ -149,7 +150,7 @@ def _keep_sizes(value: Any) -> None:
 
 
 def _kept(value: Any) -> Any:
-    """Return an input of a call as it is now, for later: a batch of image prompts goes on from step to step."""
+    """Return a snapshot of a call's input for later use: an image prompt batch changes from step to step."""
     if isinstance(value, ImagePromptBatch):
         return copy.copy(value)
     if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""What a weights file is, told by the names of the tensors in it and never by its own."""
+"""Recognising what a weights file is by the names of its tensors, never by the file's name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ UNET = "model.diffusion_model."
 FIRST_LAYER = "model.diffusion_model.input_blocks.0.0.weight"
 VAE = "first_stage_model."
 
-# Tensors that only the checkpoints of models have that are not drawn with here.
+# Tensors found only in checkpoints of models that are not supported here.
 _OTHER_FAMILIES = {
     "conditioner.embedders.0.model.text_projection": Message("family.sdxl_refiner"),
     "conditioner.embedders.0.open_clip.model.visual.proj": "Stable Video Diffusion",
@@ -34,10 +34,10 @@ class Contents:
     """What a file is.
 
     Attributes:
-        family: of a checkpoint with UNet, VAE and text encoders that can be drawn with here; None for anything else.
-        other_family: whose checkpoint it is, where that cannot be drawn with here.
-        is_part: what it is where it is no checkpoint, such as "a LoRA"; None where that is not known.
-        lacks: what a checkpoint lacks of its parts, such as "VAE".
+        family: of a checkpoint with UNet, VAE and text encoders that is supported here; None for anything else.
+        other_family: of a checkpoint that is not supported here.
+        is_part: what it is if it is not a checkpoint, such as "a LoRA"; None if that is not known.
+        lacks: the parts that a checkpoint lacks, such as "VAE".
     """
 
     family: Family | None = None
@@ -46,13 +46,13 @@ class Contents:
     lacks: tuple[str, ...] = ()
 
     def check(self, name: str) -> None:
-        """Refuse what is known to be something else than a checkpoint that can be drawn with here.
+        """Refuse a file that is known to be something other than a supported checkpoint.
 
         Args:
             name: of the file.
 
         Raises:
-            UserError: it is, and what it is.
+            UserError: it is something else; the message says what.
         """
         if self.other_family:
             raise UserError("checkpoint.other_family", file=name, family=self.other_family)
@@ -61,7 +61,7 @@ class Contents:
 
 
 def contents_of(header: Header) -> Contents:
-    """Return what a file is from its tensors' names."""
+    """Return what a file is, from the names of its tensors."""
     for mark, name in _OTHER_FAMILIES.items():
         if mark in header or UNET + mark in header:
             return Contents(other_family=name)
@@ -80,7 +80,7 @@ def _begins(*prefixes: str) -> Callable[[Header], bool]:
     return lambda header: header.has(*prefixes)
 
 
-# In this order: what comes later may have tensors of what comes first in it.
+# Order matters: a file of an earlier kind may also match a later one.
 _PARTS: dict[str, Callable[[Header], bool]] = {
     Message("content.ip_adapter"): _named("image_proj.", "image_proj_model.", "to_k_ip.", "ip_adapter."),
     Message("content.lora"): _named("lora", ".hada_w1", ".lokr_w1", ".oft_blocks", ".oft_diag"),

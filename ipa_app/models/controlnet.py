@@ -1,6 +1,6 @@
 """Reading a model's ControlNets: folders as diffusers saves them, or files as ControlNet's authors publish theirs.
 
-Such a file has no configuration with it. A ControlNet is a copy of its UNet's first half, so the UNet's is taken.
+Such a file has no configuration. A ControlNet is a copy of its UNet's first half, so the UNet's configuration is used.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from ipa_app.models.parts import Part, check_finite
 from ipa_app.models.weights import Header, load_pickled, read_header
 from ipa_app.runtime import building
 
-# The layers of the part that looks at the pose after which there are more channels, by their original numbers.
+# The layers of the condition embedding after which the number of channels grows, by their original numbers.
 _HINT_LAYERS = (0, 4, 8, 12)
 _CONDITIONS = "controlnet_cond_embedding."
 
 
 class ControlNetFiles(ABC):
-    """A ControlNet on disk, found to belong to a UNet."""
+    """A ControlNet on disk that has been checked to fit a UNet."""
 
     @property
     @abstractmethod
     def numel(self) -> int:
-        """How many elements its weights have."""
+        """Number of elements of its weights."""
 
     @abstractmethod
     def load(self, *, dtype: torch.dtype) -> ControlNetModel:
@@ -75,7 +75,7 @@ class _File(ControlNetFiles):
         """Build the ControlNet that fits the UNet, without memory for its weights.
 
         Raises:
-            UserError: the file, as it is now, holds none of this layout.
+            UserError: the file, as it is now, does not hold a ControlNet of this layout.
         """
         header = Header(controlnet_part(read_header(self.path)))
         _base_of(self.unet).check_file(self.path, header)
@@ -102,7 +102,7 @@ class _File(ControlNetFiles):
         return controlnet
 
     def _converted(self, tensors: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the tensors under the names that diffusers has for them."""
+        """Return the tensors under diffusers' names for them."""
         if "conv_in.weight" in tensors:
             return dict(tensors)
         converted = convert_controlnet_checkpoint(dict(tensors), dict(self.unet.config))
@@ -118,15 +118,15 @@ def _hint_channels(header: Header, number: int) -> int:
 
 
 def open_controlnet(path: Path, unet: UNet2DConditionModel, *, title: str) -> ControlNetFiles:
-    """Find a ControlNet and make sure that it was made for a UNet of this shape.
+    """Open a ControlNet and check that it was made for a UNet of this shape.
 
     Args:
         path: its folder or file.
-        unet: of the shape; no weights are needed.
+        unet: of that shape; its weights are not needed.
         title: of the model, for the message.
 
     Raises:
-        UserError: it was not, and what it was made for; or it cannot be read.
+        UserError: it was made for another UNet (the message says which), or cannot be read.
     """
     if path.is_file():
         file = _File(path, unet)
@@ -145,9 +145,10 @@ def _base_of(unet: UNet2DConditionModel) -> ControlNetBase:
 
 
 class ResidentControlNets:
-    """The ControlNets of a base model, each in a pipeline over the model's parts. For the thread that draws alone.
+    """The ControlNets of a base model, each in a pipeline with the model's parts. Only for the thread that draws.
 
-    Each is read when it is first asked for; of those of its pipeline the ones unused for longest make room.
+    Each is read when it is first requested; the least recently used ones with the same pipeline task are evicted to
+    make room.
     """
 
     def __init__(
@@ -162,9 +163,9 @@ class ResidentControlNets:
 
         Args:
             entries: of all.
-            files: what each is read from by what requests call it, or why it cannot be.
+            files: the files of each by its name in requests, or the error why it cannot be used.
             dtype: of their weights in memory.
-            build: puts one into its pipeline, and into its place in memory.
+            build: builds the pipeline of one and moves it to its place in memory.
         """
         self._tasks = {each.name: each.pipeline_task for each in entries}
         self._room = largest_numel(entries, files)
@@ -183,11 +184,11 @@ class ResidentControlNets:
 
     @property
     def pipelines(self) -> list[DiffusionPipeline]:
-        """Those of the ControlNets in memory."""
+        """The pipelines of the ControlNets in memory."""
         return list(self._held.values())
 
     def pipeline(self, controlnet: ControlNetEntry) -> DiffusionPipeline:
-        """Return a ControlNet's pipeline; it becomes the latest used.
+        """Return a ControlNet's pipeline; it becomes the most recently used.
 
         Raises:
             UserError: it was made for another model, is damaged, or holds values that are not finite.
@@ -212,10 +213,10 @@ class ResidentControlNets:
 
 
 def embed_conditions_once(controlnet: ControlNetModel) -> None:
-    """Have a ControlNet embed what it is guided by, which is the same in every step, in the first one alone.
+    """Have a ControlNet embed its condition, which is the same in every step, in the first step only.
 
-    In a small ControlNet that is half of the work. What was embedded is kept for as long as the tensor that it was made
-    from, which a pipeline has for one call.
+    In a small ControlNet the embedding is half of the work. It is cached for as long as the tensor that it was computed
+    from, which a pipeline keeps for one call.
     """
     embedding = controlnet.controlnet_cond_embedding
     embed, embedded = embedding.forward, WeakTensorKeyDictionary()
@@ -231,11 +232,11 @@ def embed_conditions_once(controlnet: ControlNetModel) -> None:
 def largest_numel(
     entries: Collection[ControlNetEntry], files: Mapping[str, ControlNetFiles | UserError]
 ) -> dict[PipelineTask, int]:
-    """Return how many elements the largest ControlNet of each pipeline has: as many as those in memory may have.
+    """Return the number of elements of each pipeline's largest ControlNet: those in memory may have as many together.
 
     Args:
         entries: of all.
-        files: what each is read from by what requests call it, or why it cannot be.
+        files: the files of each by its name in requests, or the error why it cannot be used.
     """
     largest: dict[PipelineTask, int] = {}
     for each in entries:

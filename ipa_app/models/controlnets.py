@@ -1,4 +1,4 @@
-"""Which ControlNets a model brings: found, told apart and described by what lies in its folder. No PyTorch in here."""
+"""A model's own ControlNets: found, told apart and described from the files in its folder. No PyTorch in here."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 WRAPPER = "control_model."
-"""Before the names of a ControlNet's tensors in its authors' files."""
+"""Prefix of the names of a ControlNet's tensors in its authors' files."""
 ENDINGS = {".safetensors", ".pth", ".pt", ".ckpt", ".bin"}
 _CONFIG = "config.json"
 _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
@@ -33,21 +33,21 @@ _BETWEEN_WORDS = re.compile(r"[\W_]+|(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z]
 
 @dataclass(frozen=True, kw_only=True)
 class ControlNetBase:
-    """What a ControlNet has to fit, as far as it is known.
+    """What a ControlNet has to fit, as far as known.
 
     Attributes:
-        cross_attention_dim: width of the text tokens that the UNet takes; None where that is not known.
-        block_out_channels: widths of its blocks; empty where they are not known.
+        cross_attention_dim: width of the text tokens that the UNet takes; None if not known.
+        block_out_channels: widths of its blocks; empty if not known.
     """
 
     cross_attention_dim: int | None = None
     block_out_channels: tuple[int, ...] = ()
 
     def check_folder(self, path: Path) -> None:
-        """Make sure that a folder holds a ControlNet that may fit.
+        """Check that a folder holds a ControlNet that may fit.
 
         Raises:
-            UserError: it does not, and what it holds.
+            UserError: it does not; the message says what it holds.
         """
         config = read_json(path / _CONFIG)
         if not config:
@@ -62,10 +62,10 @@ class ControlNetBase:
             raise UserError("controlnet.other_widths", name=path.name, given=given, wanted=_listed(own))
 
     def check_file(self, path: Path, header: Header) -> None:
-        """Make sure that a file is a ControlNet that may fit, by what is told of its tensors.
+        """Check from its header that a file is a ControlNet that may fit.
 
         Raises:
-            UserError: it is not, and what it is.
+            UserError: it is not; the message says what it is.
         """
         header = Header(controlnet_part(header))
         part = contents_of(header).is_part
@@ -78,7 +78,7 @@ class ControlNetBase:
             self.check_width(path.name, width[0])
 
     def check_width(self, name: str, given: object) -> None:
-        """Make sure that a ControlNet takes text tokens of the UNet's width.
+        """Check that a ControlNet takes text tokens of the UNet's width.
 
         Raises:
             UserError: it does not; the message names both sides.
@@ -96,25 +96,25 @@ class ControlNetBase:
 
 
 def controlnet_part(tensors: Mapping[str, T]) -> dict[str, T]:
-    """Return what belongs to a ControlNet of what lies in its file.
+    """Return those tensors of a file that belong to its ControlNet.
 
-    The first ones of its authors, such as control_sd15_canny.pth, lie in a whole checkpoint with their base model.
+    Its authors' first ControlNets, such as control_sd15_canny.pth, are in a whole checkpoint with their base model.
     """
     own = {name: tensor for name, tensor in tensors.items() if name.startswith(WRAPPER)}
     return own if own and any(name.startswith(UNET) for name in tensors) else dict(tensors)
 
 
 def usual_controlnet(kind: str, path: Path) -> ControlNetEntry:
-    """Describe a model's usual ControlNet of a kind, which is called as the kind is."""
+    """Describe a model's usual ControlNet of a kind, which has the name of the kind."""
     purpose = CONTROLNET_KINDS[kind].purpose
     return ControlNetEntry(name=kind, title=purpose[0].upper() + purpose[1:], kind=kind, path=path)
 
 
 def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None = None) -> ModelEntry:
-    """Return a model with the ControlNets that lie in its folder.
+    """Return a model with the ControlNets in its folder.
 
-    The first of a kind is called as the kind is, and each other one like its file or folder. Those that cannot be used
-    are left out, and it is said why; the model works without them.
+    The first of a kind has the kind's name, and every other the name of its file or folder. Those that cannot be used
+    are left out with a message on why; the model works without them.
 
     Args:
         entry: of the model.
@@ -139,7 +139,7 @@ def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None
     left_out: dict[str, Message] = {}
     for path, sentence in reasons.items():
         left_out[_described(path, found[path], taken={**controlnets, **left_out}).name] = sentence
-    # In the order of their kinds, so that the first is the one that is used most.
+    # In the order of their kinds, so that the most used one comes first.
     order = {kind: number for number, kind in enumerate(CONTROLNET_KINDS)}
     ordered = sorted(controlnets.values(), key=lambda each: order.get(each.kind, len(order)))
     return replace(
@@ -150,12 +150,12 @@ def with_own_controlnets(entry: ModelEntry, folder: Path, *, unet: Header | None
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """List what should be ControlNets: in `controlnet` or beside it, and in `controlnets`."""
+    """List the paths that should be ControlNets: in `controlnet` or beside it, and in `controlnets`."""
     one = folder / "controlnet"
     own = [one]
     if not (one / _CONFIG).is_file() or find_weights(one, prefer_half=False) is None:
         files = _files(one.glob("[!.]*")) or _files(folder.glob("*control*"))
-        # A folder without weights is not there as a whole, which is said of it.
+        # A folder without weights is incomplete; it is kept so that this is reported.
         own = files or ([one] if (one / _CONFIG).is_file() else [])
     many = sorted((folder / "controlnets").glob("[!.]*"))
     return [*own, *(path for path in many if path.is_dir()), *_files(many)]
@@ -166,11 +166,10 @@ def _files(paths: Iterable[Path]) -> list[Path]:
 
 
 def _kinds(paths: list[Path]) -> dict[Path, str]:
-    """Return the kind of each by its name, or else by where its configuration says that it came from.
+    """Return the kind of each by its name, or else by the source that its configuration names.
 
-    Of one place those come first that are called as the usual ones of their kind are. What is nowhere named is for
-    poses where it is the only one of that sort and no other is for them; there is no way of telling from weights.
-    Otherwise its kind is empty.
+    Within a folder, those with the usual names of their kind come first. A single one that no name identifies is taken
+    to be for poses if no other is; weights do not show the kind. Otherwise its kind is empty.
     """
     names = {path: _telling_name(path) for path in paths}
     kinds = {path: _kind_named(name) for path, name in names.items()}
@@ -185,7 +184,7 @@ def _kinds(paths: list[Path]) -> dict[Path, str]:
 
 
 def _telling_name(path: Path) -> str:
-    """Return its own name, in words, or that of where it came from where its own says nothing."""
+    """Return a path's own name, in words, or that of its source if its own name identifies no kind."""
     own = _words(path.stem if path.is_file() else path.name)
     return own if _kind_named(own) or _is_of_others(own) else _words(_noted_name(path))
 
@@ -193,7 +192,7 @@ def _telling_name(path: Path) -> str:
 def _noted_name(path: Path) -> str:
     try:
         noted = read_json(path / _CONFIG).get("_name_or_path") if path.is_dir() else None
-    except UserError:  # which is said when the folder is looked at
+    except UserError:  # reported when the folder is checked
         return ""
     return PurePath(noted).name if isinstance(noted, str) else ""
 
@@ -213,18 +212,18 @@ def _is_of_others(words: str) -> bool:
 
 
 def _rank(words: str, kind: str) -> int:
-    """Return how usual a name is for its kind, 0 for the most usual ones."""
+    """Return the rank of a name among those of its kind, 0 for the most usual ones."""
     marks = CONTROLNET_KINDS[kind].marks if kind else ()
     return next((rank for rank, mark in enumerate(marks) if _has(words, (mark,))), len(marks))
 
 
 def _has(words: str, marks: Iterable[str]) -> bool:
-    """Return whether a word begins with a mark, where "xl" may stand before it."""
+    """Whether a word begins with a mark, optionally after "xl" or "sdxl"."""
     return any(re.search(rf"(?<![a-z])(?:(?:sd)?xl)?(?:{mark})", words) for mark in marks)
 
 
 def _base_of(folder: Path, unet: Header | None) -> ControlNetBase:
-    """Return, from a model's files without loading any, what a ControlNet has to fit."""
+    """Return what a ControlNet of a model has to fit, without loading any of the model's files."""
     if unet is not None:
         layers = layers_in(unet)
         return ControlNetBase(cross_attention_dim=layers[0].cross_attention_dim if layers else None)

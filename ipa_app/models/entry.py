@@ -1,4 +1,4 @@
-"""What the catalogue knows of a model."""
+"""The catalogue's data on a model and on its adapters and ControlNets."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ _PICKLES = {".pth"}
 _WORD = re.compile(r"\w+")
 _POSSESSIVE = re.compile(r"['’]s\b")
 TINY_VAE_FOLDER = "vae_tiny"
-"""Where a small autoencoder for live pictures and previews lies in a model's folder."""
+"""The subfolder of a model's folder with a small autoencoder for live pictures and previews."""
 SECRET_MARK = "~"
-"""Between the name of an adapter that a visitor brings and what makes it a key that nobody can guess."""
+"""Separates the name of an uploaded adapter from the part that makes its key impossible to guess."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,9 +33,9 @@ class HubPart:
     Attributes:
         repo: "owner/name".
         revision: the commit they are taken from.
-        files: their paths in the repository, to where they belong in the model's folder. Only formats that cannot run
-            code when they are read.
-        pickles: whether PyTorch's pickles may be among them: only where their reader refuses code.
+        files: paths in the repository, mapped to paths in the model's folder. Only formats that cannot run code when
+            they are read.
+        pickles: whether PyTorch's pickles may be among them: only if their reader refuses code.
     """
 
     repo: str
@@ -44,7 +44,7 @@ class HubPart:
     pickles: bool = False
 
     def __post_init__(self) -> None:
-        """Let nothing in that could run code or lie outside the folder."""
+        """Refuse files that could run code or lie outside the folder."""
         allowed = _HARMLESS | _PICKLES if self.pickles else _HARMLESS
         for path in (*self.files, *self.files.values()):
             if PurePosixPath(path).suffix not in allowed or path.startswith("/") or ".." in PurePosixPath(path).parts:
@@ -56,7 +56,7 @@ class HubFiles:
     """Something whose files are downloaded from the Hub.
 
     Attributes:
-        title: what people call it.
+        title: its name for users.
         parts: what has to be downloaded.
     """
 
@@ -69,12 +69,12 @@ class AdapterEntry:
     """An adapter that a model can draw with.
 
     Attributes:
-        name: what requests call it, and results after it.
-        title: what people call it.
-        about: what it takes of a picture, in a few words; may be empty.
+        name: what requests, and later results, call it.
+        title: its name for users.
+        about: what it takes from a picture, in a few words; may be empty.
         file: its weights.
         kind: the name of its kind, in `adapter.kinds.KINDS`.
-        is_private: whether nobody is told of it but the visitor who brought it, who asks for it by a key of its own.
+        is_private: whether only the visitor who uploaded it may see it, who requests it by a secret key.
     """
 
     name: str
@@ -90,11 +90,11 @@ class ControlNetKind:
     """What a ControlNet is for.
 
     Attributes:
-        purpose: what it goes by, in sentences.
-        marks: what words in the names of published ones begin with; one of the first before the others. These are
-            regular expressions for names in lower case with _ between the words.
-        others: the same of names of such as are for something alike that is not drawn by here.
-        pipeline_task: which pipeline draws with one.
+        purpose: what it follows, as messages name it.
+        marks: what words in the names of published ones begin with; earlier marks take precedence. These are regular
+            expressions for names in lower case with _ between the words.
+        others: the same for ControlNets with a similar purpose that is not supported here.
+        pipeline_task: the pipeline that draws with one.
     """
 
     purpose: str
@@ -124,7 +124,7 @@ CONTROLNET_KINDS: Mapping[str, ControlNetKind] = MappingProxyType(
         "qr": ControlNetKind(purpose="QR codes", marks=("qr",)),
     }
 )
-"""By what tasks ask for. The first of whose marks a name has is its kind."""
+"""By the names that tasks use. A ControlNet is of the first kind one of whose marks is in its name."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,8 +133,8 @@ class ControlNetEntry:
 
     Attributes:
         name: what requests call it.
-        title: what people call it.
-        kind: the name of its kind, in `CONTROLNET_KINDS`; empty where it cannot be told.
+        title: its name for users.
+        kind: the name of its kind, in `CONTROLNET_KINDS`; empty if it is unknown.
         path: its folder or file.
     """
 
@@ -145,20 +145,20 @@ class ControlNetEntry:
 
     @property
     def pipeline_task(self) -> PipelineTask:
-        """Which pipeline draws with it."""
+        """The pipeline that draws with it."""
         return CONTROLNET_KINDS[self.kind].pipeline_task if self.kind else "controlnet"
 
 
 @dataclass(frozen=True, kw_only=True)
 class FastWay:
-    """How a model draws in a few steps: with a LoRA that was distilled for that.
+    """How a model draws in a few steps: with a LoRA distilled for that.
 
     Attributes:
         lora: its weights, a .safetensors file.
         steps: default number of denoising steps.
-        guidance_scale: classifier-free guidance; 1, as most are made for, means none.
+        guidance_scale: classifier-free guidance; 1, which most are made for, means none.
         scheduler: class name in diffusers.
-        scheduler_config: what differs in that from the model's own scheduler.
+        scheduler_config: settings that differ from those of the model's own scheduler.
         licence: of the LoRA.
     """
 
@@ -172,41 +172,41 @@ class FastWay:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelEntry(HubFiles):
-    """A base model: where its weights are and how it likes to be used.
+    """A base model: where its weights are and how it is best used.
 
     Attributes:
         name: what requests call it.
-        title: what people call it.
+        title: its name for users.
         about: one or two sentences on what it draws.
         location: its folder, in diffusers layout, or its checkpoint file.
         adapters: those that it can draw with, by what requests call them; "base" and "fine" are its usual ones.
-        left_out: of every adapter file that cannot be used with it why, in one sentence.
-        image_encoder: folder of the CLIP image encoder, None when the model has none.
-        controlnets: those that it can draw with, by what requests call them; the first of a kind is called as the kind.
-        controlnets_left_out: of every one that cannot be used with it why, in one sentence, by what it would be called.
-        pose_reader: weights of a network that reads the poses of what the model itself draws, where it brings one.
-        body_poses: keypoints of poses of the one body that it has learned, where it knows no other.
+        left_out: for each adapter file that cannot be used with it, one sentence on why.
+        image_encoder: folder of the CLIP image encoder; None if the model has none.
+        controlnets: those that it can draw with, by what requests call them; the first of a kind has the kind's name.
+        controlnets_left_out: for each one that cannot be used with it, one sentence on why, by what it would be called.
+        pose_reader: weights of a network that reads the poses of what the model itself draws, if it has one.
+        body_poses: keypoints of poses of the one body that it has learned, if it knows no other.
         width: native width in pixels, used where a request says 0.
         height: native height in pixels.
         steps: default number of denoising steps.
-        guidance_scale: default classifier-free guidance, 1 means none.
+        guidance_scale: default classifier-free guidance; 1 means none.
         guidance_start: when guidance begins by default, as a share of the steps.
         guidance_end: when it ends by default.
-        negative_prompt: used where a request has none.
-        surroundings_prompt: the prompt of an inpainting that goes by what is around it alone, as nothing else is given.
+        negative_prompt: used if a request has none.
+        surroundings_prompt: the prompt for inpainting when only the surroundings are given to go by.
         licence: of the weights.
-        scheduler: the scheduler in a word, for people.
-        fast: how it draws in a few steps; None where it has no such way.
-        fast_left_out: why the one that it was to have cannot be used, in one sentence.
-        live: whether a picture is there so soon that live mode is on at the start; a fast way gives drafts for it.
-        presets: what of a picture can be taken alone, as layers and their shares; empty when it is all or nothing.
-        words: every word the model knows by group; empty when it knows ordinary English.
-        dictionaries: what these are in other languages, by the tags of the languages.
-        styles: prompt styles that can be asked for, by name.
-        parts: what has to be downloaded before the folder can be put together; empty for a model that simply is there.
-        download_bytes: size of all parts, where nothing of them is there yet.
-        gpu_memory_gb: graphics memory that it runs in comfortably, in GB; 0 where nobody needs to be told.
-        memory_gb: ordinary memory that it needs without a graphics card, in GB; 0 where nobody needs to be told.
+        scheduler: the scheduler in a word, for users.
+        fast: how it draws in a few steps; None if it has no such way.
+        fast_left_out: why the configured fast way cannot be used, in one sentence.
+        live: whether it draws so quickly that live mode is on at the start; a fast way makes drafts for it.
+        presets: which parts of a picture can be used alone, as layers and their shares; empty if it is all or nothing.
+        words: every word the model knows, by group; empty if it knows ordinary English.
+        dictionaries: these words in other languages, by language tag.
+        styles: the prompt styles that can be requested, by name.
+        parts: what has to be downloaded before the folder is complete; empty for a model that is already here.
+        download_bytes: size of all parts, if none of them is here yet.
+        gpu_memory_gb: GPU memory in which it runs comfortably, in GB; 0 if users need not be told.
+        memory_gb: main memory that it needs without a GPU, in GB; 0 if users need not be told.
     """
 
     name: str
@@ -242,26 +242,26 @@ class ModelEntry(HubFiles):
 
     @property
     def side_limits(self) -> tuple[int, int]:
-        """The smallest and the largest side in pixels at which this model still draws sensibly."""
+        """The smallest and the largest side, in pixels, at which this model still draws sensibly."""
         return min(self.width, self.height) // 2, max(self.width, self.height) * 2
 
     @property
     def listed_adapters(self) -> Mapping[str, AdapterEntry]:
-        """The adapters that everybody may be told of."""
+        """The adapters that everybody may see."""
         return {name: adapter for name, adapter in self.adapters.items() if not adapter.is_private}
 
     def in_own_words(self, text: str) -> str:
-        """Return a text in the words that the model knows, as far as it has a dictionary of those in it."""
+        """Return a text translated into words that the model knows, as far as its dictionaries have them."""
         for dictionary in self.dictionaries.values():
             text = dictionary.translated(text)
         return text
 
     def unknown_words(self, text: str) -> list[str]:
-        """Return the words of a text that the model does not know, in any language, as `unknown_words` does."""
+        """Return the words of a text, in any language, that the model does not know; see `unknown_words`."""
         return unknown_words(self.in_own_words(text), self.words)
 
     def find_adapter(self, name: str) -> AdapterEntry | None:
-        """Return an adapter by what requests call it, by its file's name, or as the usual one of a kind, if any."""
+        """Return an adapter by its name in requests, its file's name, or the usual name of its kind, if any."""
         by_file = (each for each in self.listed_adapters.values() if each.file.stem == name)
         of_kind = (each for each in self.listed_adapters.values() if KINDS[each.kind].usual == name)
         return self.adapters.get(name) or next(by_file, None) or next(of_kind, None)
@@ -284,14 +284,14 @@ class ModelEntry(HubFiles):
         """Return how the model draws in a few steps.
 
         Raises:
-            UserError: it has no such way, or why the one that it was to have cannot be used.
+            UserError: it has no such way, or why the configured one cannot be used.
         """
         if self.fast is None:
             raise UserError(self.fast_left_out or Message("fast.none", title=self.title))
         return self.fast
 
     def find_controlnet(self, kind: str) -> ControlNetEntry | None:
-        """Return the first ControlNet of a kind, a name in `CONTROLNET_KINDS`; None where the model has none."""
+        """Return the first ControlNet of a kind, a name in `CONTROLNET_KINDS`; None if the model has none."""
         return next((each for each in self.controlnets.values() if each.kind == kind), None)
 
     def controlnet(self, kind: str) -> ControlNetEntry:
@@ -312,15 +312,15 @@ class ModelEntry(HubFiles):
 
 
 def adapter_gone(name: str) -> UserError:
-    """Return an error that says that an adapter's file is no longer there."""
+    """Return the error for an adapter whose file is gone."""
     return UserError("model.adapter_gone", name=name)
 
 
 def unknown_words(prompt: str, words: Mapping[str, Sequence[str]]) -> list[str]:
-    """Find the words of a prompt that the model does not know.
+    """Return the words of a prompt that the model does not know.
 
     Args:
-        prompt: what the person typed.
+        prompt: as typed.
         words: the model's vocabulary by group, as in its words.json; an empty one means that the model knows
             everything.
 

@@ -1,7 +1,7 @@
-"""The families of base models: what tells them, what they are made of, and how they take prompts.
+"""The families of base models: how they are recognised, what parts they have, and how they take prompts.
 
-All that sets a family apart stands here, so that a new one is written here and nowhere else. No torch at the top: the
-catalogue tells families before the page is up.
+All that sets a family apart is in this module, so that a new one is added here and nowhere else. PyTorch is not
+imported at the top: the catalogue recognises families before the page is up.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ Colours = tuple[tuple[float, float, float], ...]
 
 PipelineTask = Literal["text_to_image", "image_to_image", "inpaint", "controlnet", "controlnet_inpaint"]
 Presets = Mapping[str, Mapping[str, float]]
-"""What of a picture counts, by what requests call it, "style" and "layout": layers or blocks by name, to their share of
-the scale. Layers that are not named take nothing."""
+"""Which part of a picture counts, by its name in requests ("style" or "layout"): layers or blocks by name, with their
+share of the scale. Layers that are not named take nothing."""
 
-# What diffusers calls a task's pipeline, behind the name of the family.
+# The ending of diffusers' name for a task's pipeline, after the name of the family.
 _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
     {
         "text_to_image": "Pipeline",
@@ -41,7 +41,7 @@ _PIPELINES: Mapping[PipelineTask, str] = MappingProxyType(
     }
 )
 CONTROLNET_TASKS = tuple(task for task, ending in _PIPELINES.items() if ending.startswith("ControlNet"))
-"""Those whose pipeline needs a ControlNet."""
+"""The tasks whose pipeline needs a ControlNet."""
 
 _SD2_DEVIATION = 0.09
 
@@ -51,26 +51,26 @@ class Family:
     """Base models that are built alike.
 
     Attributes:
-        title: what people call it.
+        title: its name for users.
         pipeline: what the names of its pipelines in diffusers begin with.
-        other_pipelines: names of others over the same parts, which may have saved a folder, too.
+        other_pipelines: names of other pipelines with the same parts, which may have saved a folder, too.
         modules: library and class of each part that has weights, by the name of its folder.
         tokenizers: names of the tokenizers' folders.
-        options: what every pipeline is given beside the parts.
-        noted: options that a model notes in its model_index.json.
-        added: what the UNet is told beside the prompt, as its config.json names it.
+        options: arguments of every pipeline beside the parts.
+        noted: options that a model records in its model_index.json.
+        added: kind of the UNet's added conditions, as its config.json names it.
         side: in pixels, of the pictures that its usual models were trained on.
-        epsilon_side: the same of those that predict noise, where the usual ones predict v.
+        epsilon_side: the same for models that predict noise, if the usual ones predict v.
         checkpoint_encoders: what the names of each text encoder's tensors begin with in a checkpoint file. The last one
-            tells the family.
-        prediction_layer: the layer whose weights tell what a model predicts, in a checkpoint where nothing says it.
+            identifies the family.
+        prediction_layer: the layer whose weights show what a model predicts, if nothing else in a checkpoint does.
         references: repositories of the Hub whose configuration files fit its usual checkpoints.
-        presets: the layers that take one side of a picture and leave the rest. Only what is published and undisputed is
-            listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so that it has
+        presets: the layers that take one aspect of a picture and leave the rest. Only what is published and undisputed
+            is listed. For Stable Diffusion 1.5 the block maps of different programs contradict each other, so it has
             none.
-        preset_blocks: what the UNet's config.json says where it has those layers, as smaller ones cut from it may not.
-        latent_colours: what each latent channel of its usual VAE adds to red, green and blue (-1 to 1), to show
-            pictures while they are drawn; empty where only the VAE itself can tell.
+        preset_blocks: entries of the UNet's config.json if it has those layers; smaller UNets cut from it may not.
+        latent_colours: what each latent channel of its usual VAE adds to red, green and blue (-1 to 1), for previews;
+            empty if only the VAE itself can show them.
         scaling_factor: of that VAE.
     """
 
@@ -99,30 +99,30 @@ class Family:
 
     @property
     def pipelines(self) -> Mapping[PipelineTask, str]:
-        """What diffusers calls each task's pipeline."""
+        """Diffusers' name for each task's pipeline."""
         return {task: f"{self.pipeline}{ending}" for task, ending in _PIPELINES.items()}
 
     def classes(self) -> dict[str, Any]:
-        """Find the class of each part that has weights, by the name of its folder."""
+        """Return the class of each part that has weights, by the name of its folder."""
         return {part: getattr(import_module(library), name) for part, (library, name) in self.modules.items()}
 
     def has_saved(self, index: Mapping[str, Any]) -> bool:
-        """Return whether a model_index.json is that of a model of this family, or of one that is built alike.
+        """Whether a model_index.json belongs to a model of this family, or of one that is built alike.
 
-        The pipelines are built over the same parts, whichever of them saved a folder; a UNet of another number of input
-        channels is told by its config.json.
+        All of these pipelines have the same parts, whichever of them saved a folder. The config.json of a UNet shows
+        whether it has another number of input channels.
         """
         return index.get("_class_name") in (*self.pipelines.values(), *self.other_pipelines)
 
     def check_parts(self, index: Mapping[str, Any], *, title: str) -> None:
-        """Make sure that a model has the parts of the family.
+        """Check that a model has the parts of the family.
 
         Args:
             index: the content of its model_index.json.
             title: of the model, for the message.
 
         Raises:
-            UserError: it has not.
+            UserError: it does not.
         """
         for part, (_, wanted) in self.modules.items():
             given = class_name(index, part)
@@ -137,69 +137,69 @@ class Family:
                 )
 
     def needs_upcast(self, vae: AutoencoderKL | AutoencoderTiny) -> bool:
-        """Return whether a model's VAE runs out of half precision's range, and works in single precision instead.
+        """Whether a model's VAE exceeds the range of half precision and must run in single precision.
 
-        Never here: what these families' configurations say of it is a default of diffusers.
+        Never for these families: the value in their configurations is only a default of diffusers.
         """
         del vae
         return False
 
     def zeros_for_empty(self, pipeline: Any) -> bool:
-        """Return whether "no negative prompt" is zeros to a model, and not what is said of an empty text."""
+        """Whether "no negative prompt" means zeros for a model, and not the embeddings of an empty text."""
         del pipeline
         return False
 
     def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Return what the text encoders say of token ids (B, E, L), as the pipelines tell it to the UNet.
+        """Encode token ids (B, E, L) as the pipelines do for the UNet.
 
         Args:
-            encoders: E of them.
-            input_ids: by each encoder's tokenizer, on its device.
+            encoders: the E text encoders.
+            input_ids: from each encoder's tokenizer, on its device.
 
         Returns:
-            Hidden states (B, L, D) for every token, and what is said of the whole text (B, P) where the UNet is told.
+            Hidden states (B, L, D) for every token, and the pooled embeddings (B, P), if the UNet takes them.
         """
         return encoders[0](input_ids[:, 0])[0], None
 
     def time_ids(self, height: int, width: int) -> tuple[int, ...]:
-        """Return what the UNet is told of a target that is a whole picture, in pixels; nothing here."""
+        """Return the UNet's size conditions for a target that is a whole picture, in pixels; none here."""
         del height, width
         return ()
 
     def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
-        """Return what the UNet is told beside the text, by its own names; None where it is told nothing.
+        """Return the UNet's added conditions by its own names; None if it takes none.
 
         Args:
-            pooled_text: (B, P) what is said of the whole text; see `encode_text`.
-            time_ids: (B, 6) what is known of the targets; see `time_ids`.
+            pooled_text: (B, P) pooled text embeddings; see `encode_text`.
+            time_ids: (B, 6) size conditions of the targets; see `time_ids`.
         """
         del pooled_text, time_ids
         return None
 
     def rough_colours(self, vae: Mapping[str, Any]) -> Colours:
-        """Return the colours that the latents of a model stand for; empty where they are not known.
+        """Return the colours that a model's latents stand for; empty if they are not known.
 
         Args:
-            vae: its VAE's config.json. One that scales its latents in another way has other colours.
+            vae: its VAE's config.json. A VAE that scales its latents differently has other colours.
         """
         has_statistics = vae.get("latents_mean") or vae.get("latents_std") or vae.get("shift_factor")
         is_usual = vae.get("scaling_factor") == self.scaling_factor and not has_statistics
         return self.latent_colours if is_usual else ()
 
     def predicts_v(self, weights: np.ndarray) -> bool:
-        """Return whether a model predicts v, by the weights of its `prediction_layer`.
+        """Whether a model predicts v, judging by the weights of its `prediction_layer`.
 
-        Source: ComfyUI; of Stable Diffusion 2 those that do have a larger deviation in that layer than the others.
+        Source: ComfyUI; Stable Diffusion 2 models that predict v have a larger deviation in that layer than the others.
         """
         return bool(weights.astype("float32").std() > _SD2_DEVIATION)
 
     def presets_of(self, unet: Mapping[str, Any]) -> Presets:
-        """Return the presets of a model by its UNet's config.json; none where its blocks are others."""
+        """Return the presets of a model from its UNet's config.json; none if its blocks differ."""
         return self.presets if all(unet.get(name) == value for name, value in self.preset_blocks.items()) else {}
 
 
 class _StableDiffusionXL(Family):
-    """Two text encoders, the second of which speaks of the whole text as well; a UNet that is told of sizes.
+    """Two text encoders, of which the second also returns pooled embeddings; a UNet with size conditions.
 
     Source: Podell et al. 2023 (SDXL), section 2.1; diffusers StableDiffusionXLPipeline `encode_prompt`.
     """
@@ -211,7 +211,7 @@ class _StableDiffusionXL(Family):
         return pipeline.config.force_zeros_for_empty_prompt
 
     def time_ids(self, height: int, width: int) -> tuple[int, ...]:
-        """Return the height and width that it had, top and left of the crop, and the height and width that it has."""
+        """Return the original height and width, the top and left of the crop, and the target height and width."""
         return height, width, 0, 0, height, width
 
     def added_conditions(self, pooled_text: Tensor | None, time_ids: Tensor | None) -> dict[str, Tensor] | None:
@@ -243,7 +243,7 @@ SD1 = Family(
         }
     ),
     tokenizers=("tokenizer",),
-    # Pictures are decoded, and looked at by the safety checker, outside the pipelines.
+    # Decoding and the safety checker are outside the pipelines.
     options=MappingProxyType({"safety_checker": None, "requires_safety_checker": False}),
     side=512,
     checkpoint_encoders=("cond_stage_model.transformer.",),
@@ -252,18 +252,18 @@ SD1 = Family(
     scaling_factor=0.18215,
     references=("stable-diffusion-v1-5/stable-diffusion-v1-5", "runwayml/stable-diffusion-v1-5"),
 )
-"""Stable Diffusion 1.x; of folders, those of 2.x as well, which are built alike and differ in their sizes alone."""
+"""Stable Diffusion 1.x, and folders of 2.x as well, which are built alike and differ only in their sizes."""
 
 SD2 = replace(
     SD1,
     side=768,
     epsilon_side=512,
-    # Open_clip's names, as of SDXL's second encoder.
+    # OpenCLIP's names, as for SDXL's second encoder.
     checkpoint_encoders=("cond_stage_model.model.",),
     prediction_layer="model.diffusion_model.output_blocks.11.1.transformer_blocks.0.norm1.bias",
     references=("stabilityai/stable-diffusion-2-1",),
 )
-"""Stable Diffusion 2.x, as its checkpoint files are."""
+"""Stable Diffusion 2.x, for its checkpoint files."""
 
 SDXL = _StableDiffusionXL(
     title="SDXL",
@@ -298,12 +298,12 @@ _FAMILIES = (SD1, SD2, SDXL)
 
 
 def family_in(header: Header) -> Family | None:
-    """Return the family of a checkpoint file by the names of its tensors; None where no text encoder is known."""
+    """Return the family of a checkpoint file by the names of its tensors; None if no text encoder is recognised."""
     return next((family for family in reversed(_FAMILIES) if header.has(family.checkpoint_encoders[-1])), None)
 
 
 def family_of(index: Mapping[str, Any]) -> Family | None:
-    """Return the family of a folder by its model_index.json; None where it is another one."""
+    """Return the family of a folder by its model_index.json; None if it is not a known one."""
     return next((family for family in _FAMILIES if family.has_saved(index)), None)
 
 
@@ -315,7 +315,7 @@ def known_family(index: Mapping[str, Any], *, title: str) -> Family:
         title: of the model, for the message.
 
     Raises:
-        UserError: it is another one.
+        UserError: the family is not known.
     """
     family = family_of(index)
     if family is None:
@@ -324,7 +324,7 @@ def known_family(index: Mapping[str, Any], *, title: str) -> Family:
 
 
 def class_name(index: Mapping[str, Any], part: str) -> str | None:
-    """Return the class that a model_index.json names for a part, None where it names none."""
+    """Return the class that a model_index.json names for a part; None if it names none."""
     match index.get(part):
         case [str(), str(name)]:
             return name

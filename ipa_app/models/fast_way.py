@@ -1,9 +1,9 @@
 """Drawing in a few steps: a second UNet beside the model's own, changed by a LoRA, and the scheduler that suits it.
 
-The model's UNet is never touched, not even for a while: what is drawn with it is the same bytes before and after, and
-whoever draws in the other way. Where there is room the LoRA is merged into the second UNet's weights (Hu et al. 2021,
-section 4.1), so that a step costs what it costs without; otherwise both UNets share the weights, and peft adds the
-change as it draws, which takes little memory and some time in every step. Both draw the same within rounding.
+The model's own UNet is never changed, not even temporarily: what it draws is byte-identical whether or not the fast way
+is used. If there is room, the LoRA is merged into the second UNet's weights (Hu et al. 2021, section 4.1), so that a
+step costs the same as without it. Otherwise both UNets share the weights, and peft adds the change while drawing, which
+takes little memory and some time in every step. Both draw the same within rounding.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from ipa_app.runtime import building
 logger = logging.getLogger(__name__)
 
 _ADAPTER = "fast"
-_HOOK = "_hf_hook"  # where accelerate keeps a module's
+_HOOK = "_hf_hook"  # the attribute where accelerate keeps a module's hook
 
 
 class ResidentFastWay:
-    """A model's fast way. It is read when it is first asked for. For the thread that draws alone."""
+    """A model's fast way, which is read when it is first requested. Only for the thread that draws."""
 
     def __init__(
         self,
@@ -48,8 +48,8 @@ class ResidentFastWay:
         Args:
             entry: of the model, which may have no such way.
             pipeline: one of the model's own.
-            place: brings a pipeline's parts to where they work.
-            has_room: whether so many bytes can be held beside the model.
+            place: moves a pipeline's parts to where they run.
+            has_room: whether a number of bytes can be held beside the model.
         """
         self._entry = entry
         self._pipeline: Any = pipeline
@@ -59,18 +59,18 @@ class ResidentFastWay:
 
     @property
     def networks(self) -> list[nn.Module]:
-        """What of it is in memory."""
+        """Its networks in memory."""
         return [self._held[0]] if self._held else []
 
     @property
     def num_bytes(self) -> int:
-        """Memory that its weights take beside those of the model's own UNet."""
+        """Bytes that its weights take beside those of the model's own UNet."""
         own = {each.data_ptr() for each in self._pipeline.unet.parameters()}
         held = (each for network in self.networks for each in network.parameters())
         return sum(each.nbytes for each in held if each.data_ptr() not in own)
 
     def draw_with(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
-        """Return a pipeline that does what another one of the model's does, in the fast way.
+        """Return a copy of one of the model's pipelines that draws in the fast way.
 
         Raises:
             UserError: there is none, or the LoRA or the scheduler cannot be used, and why.
@@ -80,7 +80,7 @@ class ResidentFastWay:
         return fast
 
     def read(self) -> tuple[UNet2DConditionModel, SchedulerMixin]:
-        """Return the changed UNet and the scheduler, which are read now where they are not in memory.
+        """Return the changed UNet and the scheduler, which are read now if they are not in memory.
 
         Raises:
             UserError: as for `draw_with`.
@@ -103,14 +103,14 @@ class ResidentFastWay:
 def with_lora(
     unet: UNet2DConditionModel, file: Path, *, pipeline: DiffusionPipeline, title: str, is_merged: bool
 ) -> UNet2DConditionModel:
-    """Return a UNet like another one, changed by a LoRA; what the LoRA does not change, both have in common.
+    """Return a copy of a UNet, changed by a LoRA; both share what the LoRA does not change.
 
     Args:
-        unet: stays as it is.
+        unet: the original, which is not changed.
         file: of the LoRA, .safetensors in any layout that diffusers reads.
-        pipeline: that the UNet belongs to, whose class knows how its LoRAs are laid out.
+        pipeline: that the UNet belongs to, whose class knows the layout of its LoRAs.
         title: of the model, for messages.
-        is_merged: whether the changed weights are held beside the others, or the change alone.
+        is_merged: whether the changed weights are held beside the originals, or only the change.
 
     Raises:
         UserError: the file is damaged, was made for another network, or holds more than a change of the UNet.
@@ -119,7 +119,7 @@ def with_lora(
         raise UserError("fast.no_file", title=title, file=file.name)
     header = read_header(file, pickles=False)
     changed = _shared_copy(unet, with_own_parameters=is_merged)
-    # DoRA scales would be left out without a word.
+    # DoRA scales would be silently ignored.
     fits = not any("dora_scale" in name for name in header)
     try:
         fits = fits and _add(file, to=changed, loader=cast(Any, type(pipeline)))
@@ -132,14 +132,14 @@ def with_lora(
         raise UserError("fast.other_lora", title=title, file=file.name)
     check_finite(changed, file.name)
     if is_merged:
-        changed.fuse_lora(safe_fusing=True)  # which puts a changed copy in the place of each weight
+        changed.fuse_lora(safe_fusing=True)  # replaces each weight by a changed copy
         changed.unload_lora()
     return changed.requires_grad_(False).eval()
 
 
 def _shared_copy(unet: UNet2DConditionModel, *, with_own_parameters: bool) -> UNet2DConditionModel:
-    """Copy a UNet but for its numbers, which both have: as the same parameters, or in the same memory for now."""
-    # Hooks of a UNet that waits for its turn elsewhere know the parts whose turn is before; the copy gets its own.
+    """Copy a UNet without its values, which are shared: as the same parameters, or as new ones in the same memory."""
+    # The hooks of an offloaded UNet know the parts that run before it; the copy gets its own.
     hooks = [vars(each)[_HOOK] for each in unet.modules() if _HOOK in vars(each)]
     shared: dict[int, Any] = {id(each): each for each in (*unet.parameters(), *unet.buffers(), *hooks)}
     if with_own_parameters:
@@ -148,7 +148,7 @@ def _shared_copy(unet: UNet2DConditionModel, *, with_own_parameters: bool) -> UN
 
 
 def _add(file: Path, *, to: UNet2DConditionModel, loader: Any) -> bool:
-    """Add the layers of a LoRA to a UNet; return whether all that is in the file found its place."""
+    """Add the layers of a LoRA to a UNet; return whether all tensors of the file were used."""
     tensors, alphas, notes = loader.lora_state_dict(
         str(file), unet_config=to.config, local_files_only=True, use_safetensors=True, return_lora_metadata=True
     )

@@ -1,8 +1,8 @@
 """Fetching one file of the Hub into huggingface_hub's cache, so that nothing that has arrived is ever fetched twice.
 
-The library's own download throws a file away that it could not finish. Here the part that has arrived stays under the
-name that the library once gave it, `<etag>.incomplete`, whatever ends the program, and the next try goes on from there.
-What goes wrong with the Hub becomes one sentence that says what to do.
+The library's own download discards a file that it could not finish. Here the part that has arrived is kept under the
+name that the library once used, `<etag>.incomplete`, however the program ends, and the next try resumes from there.
+Errors of the Hub become one sentence that says what to do.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ _DIGEST = re.compile("[0-9a-f]{64}|[0-9a-f]{40}")
 
 @contextmanager
 def hub_errors(repo: str) -> Iterator[None]:
-    """Turn what the Hub's library and the disk raise inside into a UserError about a repository.
+    """Turn errors of the Hub's library and of the disk inside the block into a UserError about a repository.
 
     Raises:
         UserError: in place of every error of the Hub, the network or the disk.
@@ -115,7 +115,7 @@ class RemoteFile:
         revision: its commit.
         path: in the repository.
         size: in bytes.
-        digest: its etag: SHA-256 of the content, or for small files the name that git gives to it.
+        digest: its etag: SHA-256 of the content, or for small files its git hash.
     """
 
     repo: str
@@ -126,13 +126,13 @@ class RemoteFile:
 
     @property
     def blob(self) -> Path:
-        """Where the cache keeps its content."""
+        """Path of its content in the cache."""
         folder = repo_folder_name(repo_id=self.repo, repo_type="model")
         return Path(constants.HF_HUB_CACHE) / folder / "blobs" / self.digest
 
     @property
     def partial(self) -> Path:
-        """Where the content is while it is not complete."""
+        """Path of its content while it is incomplete."""
         return self.blob.with_name(f"{self.digest}.incomplete")
 
 
@@ -142,12 +142,12 @@ def is_digest(text: str) -> bool:
 
 
 def has_digest(path: Path, digest: str, *, cancel: threading.Event | None = None) -> bool:
-    """Whether a file's content is the one that its digest says.
+    """Whether a file's content matches a digest.
 
     Raises:
         Cancelled: `cancel` was set meanwhile.
     """
-    # Git names a file by the SHA-1 of its content with a word and the size before it.
+    # Git's hash is the SHA-1 of the content after a header with the word "blob" and the size.
     is_git = len(digest) == 40
     state = hashlib.sha1(f"blob {path.stat().st_size}\0".encode()) if is_git else hashlib.sha256()
     with path.open("rb") as file:
@@ -158,17 +158,17 @@ def has_digest(path: Path, digest: str, *, cancel: threading.Event | None = None
 
 
 def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
-    """Bring a file's content into the cache, going on where an earlier try ended; a damaged one is fetched again once.
+    """Fetch a file's content into the cache, resuming where an earlier try ended; a damaged one is fetched again once.
 
     Args:
         file: what to fetch.
-        count: told the bytes as they arrive, and fewer than 0 when some are thrown away.
+        count: called with the number of bytes as they arrive, negative if some are discarded.
         cancel: when set, ends it soon; what has arrived is kept.
 
     Raises:
         Cancelled: `cancel` was set.
         UserError: the content arrived damaged twice.
-        HTTPError, OSError: the Hub, the network or the disk failed, and trying again did not help.
+        HTTPError, OSError: the Hub, the network or the disk failed, and retrying did not help.
     """
     file.blob.parent.mkdir(parents=True, exist_ok=True)
     with _alone(file, cancel=cancel):
@@ -190,7 +190,7 @@ def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.E
 
 
 def _complete(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.Event) -> None:
-    """Fetch what is missing of a file, again after a broken connection for as long as something arrives."""
+    """Fetch the missing part of a file, retrying after broken connections for as long as something arrives."""
     file.partial.touch()
     tries = 0
     while (had := _size(file.partial)) < file.size:
@@ -235,7 +235,7 @@ def _stream(file: RemoteFile, *, count: Callable[[int], None], cancel: threading
 
 @contextmanager
 def _alone(file: RemoteFile, *, cancel: threading.Event) -> Iterator[None]:
-    """Wait until no other program fetches the same file; the lock is the one that huggingface_hub uses."""
+    """Wait until no other program fetches the same file; the lock is huggingface_hub's own."""
     folder = Path(constants.HF_HUB_CACHE) / ".locks" / repo_folder_name(repo_id=file.repo, repo_type="model")
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / f"{file.digest}.lock", mode=0o664)
@@ -259,23 +259,23 @@ def _size(path: Path) -> int:
 
 
 def check_cancel(cancel: threading.Event | None) -> None:
-    """Stop here if it is set.
+    """Stop here if `cancel` is set.
 
     Raises:
-        Cancelled: it is.
+        Cancelled: it is set.
     """
     if cancel is not None and cancel.is_set():
         raise Cancelled
 
 
 class VerifiedFiles:
-    """Remembers files by name, size and time of change: one that has changed since counts as unknown."""
+    """Remembers verified files by name, size and modification time: one that has changed since counts as unknown."""
 
     def __init__(self, path: Path) -> None:
-        """Read what was remembered; a file that cannot be read is an empty memory.
+        """Read what was remembered; nothing if the file cannot be read.
 
         Args:
-            path: the JSON file it is kept in.
+            path: the JSON file that it is kept in.
         """
         self._path = path
         self._known: dict[str, list[int]] = {}
@@ -284,19 +284,19 @@ class VerifiedFiles:
             self._known = content if isinstance(content, dict) else {}
 
     def contains(self, file: Path) -> bool:
-        """Whether a file was found whole and is as it was then."""
+        """Whether a file was verified and has not changed since."""
         return self._known.get(str(file)) == _stamp(file)
 
     def remember(self, file: Path) -> None:
-        """Note that a file is whole."""
+        """Record that a file has been verified."""
         self._known[str(file)] = _stamp(file)
 
     def forget(self, file: Path) -> None:
-        """Let a file be read through the next time."""
+        """Have a file verified again the next time."""
         self._known.pop(str(file), None)
 
     def save(self) -> None:
-        """Keep what is remembered. Where that cannot be written, files are read through once more, and that is all."""
+        """Save what is remembered. If it cannot be written, files are merely verified once more."""
         with contextlib.suppress(OSError):
             self._path.parent.mkdir(parents=True, exist_ok=True)
             new = self._path.with_suffix(".new")

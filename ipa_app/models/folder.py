@@ -1,4 +1,4 @@
-"""Reading what lies in a model folder without loading any of it, and what its ipa_studio.json says beyond that."""
+"""Reading a model's folder and the settings in its ipa_studio.json, without loading any weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
 VOCABULARIES = ("vocab.json", "tokenizer.json")
-"""What a tokenizer's folder has, one of these at least."""
+"""A tokenizer's folder has at least one of these."""
 
 
 def read_json(path: Path) -> dict:
-    """Read a JSON object; a file that is not there is an empty one.
+    """Read a JSON object; empty if there is no such file.
 
     Raises:
         UserError: the file is not a JSON object.
@@ -30,7 +30,7 @@ def read_json(path: Path) -> dict:
     if not path.is_file():
         return {}
     try:
-        # Bytes: editors on Windows write a byte order mark, or UTF-16, which is found out from them.
+        # As bytes: editors on Windows may write a byte order mark, or UTF-16, which json detects.
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         raise UserError("file.not_json", path=path, error=error) from error
@@ -40,7 +40,7 @@ def read_json(path: Path) -> dict:
 
 
 def read_words(path: Path) -> dict[str, tuple[str, ...]]:
-    """Read a words.json, {group: [words]}; a file that is not there is an empty vocabulary.
+    """Read a words.json, {group: [words]}; an empty vocabulary if there is no such file.
 
     Raises:
         UserError: the file has another form.
@@ -53,14 +53,14 @@ def read_words(path: Path) -> dict[str, tuple[str, ...]]:
 
 
 def own_configuration(file: Path, family: Family) -> Path | None:
-    """Find the folder in diffusers layout whose configuration files are those of a checkpoint file.
+    """Return the folder in diffusers layout with a checkpoint file's own configuration files.
 
     Args:
-        file: `dream.safetensors` has the folder `dream` beside it, or lies in its repository's folder itself.
-        family: of the file; a configuration of another one around it is another model's.
+        file: `dream.safetensors` has the folder `dream` beside it, or is itself in its repository's folder.
+        family: of the file; a configuration of another family around it belongs to another model.
 
     Returns:
-        None where there is neither.
+        The folder; None if there is neither.
     """
     beside = file.with_suffix("")
     if (beside / "model_index.json").is_file():
@@ -70,9 +70,9 @@ def own_configuration(file: Path, family: Family) -> Path | None:
 
 
 def is_whole_configuration(folder: Path, family: Family) -> bool:
-    """Return whether a folder has all files that a model of a family needs beside its weights.
+    """Whether a folder has all files that a model of a family needs beside its weights.
 
-    The Hub's client keeps what anybody has asked it for, which may be one file of many.
+    The Hub's cache keeps whatever has been requested, which may be one file of many.
     """
     configs = [folder / name / "config.json" for name in family.modules]
     needed = [folder / "model_index.json", folder / "scheduler" / "scheduler_config.json", *configs]
@@ -82,25 +82,25 @@ def is_whole_configuration(folder: Path, family: Family) -> bool:
 
 
 def repository_folders(file: Path) -> list[Path]:
-    """Return the folder of a file, and that of its whole repository where it lies deeper in the Hub's cache."""
+    """Return the folder of a file, and that of its whole repository if the file is deeper in the Hub's cache."""
     root = next((folder for folder in file.parents if folder.parent.name == "snapshots"), file.parent)
     return list(dict.fromkeys((file.parent, root)))
 
 
 def find_pose_reader(folder: Path) -> Path | None:
-    """Find the weights of a model's own pose reader: `pose_reader/model.safetensors`, when it has one."""
+    """Return the weights of a model's own pose reader, `pose_reader/model.safetensors`; None if it has none."""
     path = folder / "pose_reader" / "model.safetensors"
     return path if path.is_file() else None
 
 
 def find_body_poses(folder: Path) -> Path | None:
-    """Find the keypoints of poses of the one body that a model has learned: `body_poses.json`, when it has such."""
+    """Return the poses of the one body that a model has learned, `body_poses.json`; None if it has no such file."""
     path = folder / "body_poses.json"
     return path if path.is_file() else None
 
 
 def native_side(folder: Path) -> int:
-    """The side in pixels of the pictures that a model was trained on, from its configuration files."""
+    """Return the side, in pixels, of the pictures that a model was trained on, from its configuration files."""
     sample_size = read_json(folder / "unet" / "config.json").get("sample_size")
     blocks = read_json(folder / "vae" / "config.json").get("block_out_channels")
     if not isinstance(sample_size, int) or not isinstance(blocks, list):
@@ -118,15 +118,15 @@ _MANIFEST = "ipa_studio.json"
 
 
 class Manifest:
-    """The settings in a model folder's ipa_studio.json, read with checks; without the file all are the defaults."""
+    """The settings in a model folder's ipa_studio.json, checked when read; without the file all have their defaults."""
 
     def __init__(self, path: Path, values: Mapping[str, Any], *, within: str = "") -> None:
         """Hold settings.
 
         Args:
             path: of the file.
-            values: that are in it.
-            within: what the names of these settings begin with in messages.
+            values: its content.
+            within: prefix of these settings' names in messages.
         """
         self._path = path
         self._values = values
@@ -143,14 +143,14 @@ class Manifest:
         return cls(folder / _MANIFEST, read_json(folder / _MANIFEST))
 
     def warn_of_unread(self) -> None:
-        """Name in the log what nobody has asked for, such as misspelt settings, once all have been read."""
+        """Log a warning on settings that were never read, such as misspelt ones; call it once all have been read."""
         for key in sorted(self._values.keys() - self._asked):
             alike = difflib.get_close_matches(key, self._asked, n=1)
             meant = f"; did you mean {self._within}{alike[0]}?" if alike else "."
             logger.warning("%s: there is no setting %s%s%s", self._path, self._within, key, meant)
 
     def section(self, key: str) -> Manifest | None:
-        """Return the settings that belong together under a key; None where there are none.
+        """Return the group of settings under a key; None if there is none.
 
         Raises:
             UserError: it is something else.
@@ -161,19 +161,19 @@ class Manifest:
         return None if value is None else Manifest(self._path, value, within=f"{self._within}{key}.")
 
     def values(self, key: str) -> Mapping[str, Any]:
-        """Return the values under a key, whatever they are; none where there are none.
+        """Return the values under a key, whatever they are; empty if there are none.
 
         Raises:
-            UserError: it is no JSON object.
+            UserError: it is not a JSON object.
         """
         section = self.section(key)
         return section._values if section else {}
 
     def file(self, key: str, ending: str) -> Path:
-        """Return a file that lies in the folder.
+        """Return a setting that names a file in the folder.
 
         Raises:
-            UserError: it lies elsewhere, has another ending, or is not there.
+            UserError: the file is elsewhere, has another ending, or does not exist.
         """
         name = self.text(key)
         path = PurePosixPath(name)
@@ -189,11 +189,11 @@ class Manifest:
 
         Args:
             key: of the setting.
-            default: where it is not there.
-            needed: what it must be; None where it may be empty.
+            default: used if it is missing.
+            needed: what it must be, for the message; None if it may be empty.
 
         Raises:
-            UserError: it is something else, or not there where it is needed.
+            UserError: it is something else, or missing although it is needed.
         """
         value = self._value(key, default)
         if not isinstance(value, str):
@@ -214,7 +214,7 @@ class Manifest:
         return value
 
     def number(self, key: str, default: float, *, between: tuple[float, float] = (1, math.inf)) -> float:
-        """Return a setting that is a number within bounds; by itself, of at least 1.
+        """Return a setting that is a number within bounds; by default, at least 1.
 
         Raises:
             UserError: it is something else.
@@ -230,7 +230,7 @@ class Manifest:
         return float(value)
 
     def switch(self, key: str) -> bool:
-        """Return a setting that is true or false; false where it is not there.
+        """Return a setting that is true or false; false if it is missing.
 
         Raises:
             UserError: it is something else.

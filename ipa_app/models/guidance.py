@@ -1,9 +1,9 @@
 """Guidance in a part of the steps only: in the others a picture's unconditional side is not computed.
 
-Where there is no guidance a step is `eps = eps(c)`, and the UNet runs on half as many rows. Guidance narrows what is
-drawn when it counts early, and does little when it counts late (Kynkäänniemi et al. 2024, arXiv 2404.07724). diffusers'
-pipelines have one guidance for all steps and pictures of a call; here the networks that they call are told which rows
-are needed, and what a pipeline makes of their answers stays its own.
+Without guidance a step is `eps = eps(c)`, and the UNet runs on half as many rows. Guidance in early steps reduces
+variety, and in late steps does little (Kynkäänniemi et al. 2024, arXiv 2404.07724). diffusers' pipelines have one
+guidance for all steps and pictures of a call; here the networks that they call compute only the needed rows, and the
+pipelines themselves are unchanged.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 
 class GuidedSteps:
-    """Which rows of a call are computed at its present step. Owned by one call, as an `ImagePromptBatch` is."""
+    """Which rows of a call are computed at its current step. Belongs to one call, like an `ImagePromptBatch`."""
 
     def __init__(self, guided: Sequence[range], *, steps: int) -> None:
-        """Begin at the first step.
+        """Start at the first step.
 
         Args:
-            guided: for each picture of the call the steps that have guidance. The UNet's rows are those pictures'
-                unconditional sides, and then their conditional ones, as diffusers' pipelines stack them.
+            guided: for each picture of the call the steps that have guidance. The UNet's rows are the pictures'
+                unconditional sides, then their conditional ones, as diffusers' pipelines stack them.
             steps: of the call.
         """
         self._guided = guided
@@ -41,14 +41,14 @@ class GuidedSteps:
         needed = [*guided, *range(count, 2 * count)]
         self._is_whole = len(guided) == count
         self._needed = torch.tensor(needed)
-        # A side that is not computed is as the other one: `u + g * (c - u)` is c then, exactly.
+        # A side that is not computed is replaced by the other one: `u + g * (c - u)` is then exactly c.
         taken = [row if row in needed else row + count for row in range(2 * count)]
         self._places = torch.tensor([needed.index(row) for row in taken])
 
     def applied_to(self, pipeline: DiffusionPipeline) -> DiffusionPipeline:
-        """Return a pipeline that does what another one does, whose networks compute the needed rows alone.
+        """Return a copy of a pipeline whose networks compute only the needed rows.
 
-        Where all rows are needed in all steps it is that one itself.
+        If all rows are needed in all steps, it is the pipeline itself.
         """
         if self._is_everywhere:
             return pipeline
@@ -69,7 +69,7 @@ class GuidedSteps:
         added_cond_kwargs: Mapping[str, Tensor] | None = None,
         **others: Any,
     ) -> tuple[Tensor]:
-        """Predict the noise of all rows; what a ControlNet adds has come from `_controlnet`, for the needed ones."""
+        """Predict the noise of all rows; a ControlNet's residuals come from `_controlnet`, for the needed rows only."""
         if cross_attention_kwargs and not self._is_whole:
             cross_attention_kwargs = {name: each.of_rows(self._needed) for name, each in cross_attention_kwargs.items()}
         (noise,) = unet(
@@ -93,7 +93,7 @@ class GuidedSteps:
         added_cond_kwargs: Mapping[str, Tensor] | None = None,
         **others: Any,
     ) -> Any:
-        """Compute what is added to the needed rows."""
+        """Compute the ControlNet's residuals for the needed rows."""
         return controlnet(
             self._rows(sample),
             timestep,
@@ -104,7 +104,7 @@ class GuidedSteps:
         )
 
     def _condition(self, values: Tensor) -> Tensor:
-        """Select the needed rows of what is the same in every step; where they are those of before, the same tensor."""
+        """Select the needed rows of a tensor that is the same in every step; the same rows give the same tensor."""
         if self._is_whole:
             return values
         needed = tuple(self._needed.tolist())
@@ -120,9 +120,9 @@ class GuidedSteps:
 
 
 def in_place_of(network: Any, forward: Callable[..., Any]) -> Any:
-    """Return what a pipeline takes for a network and calls as one: the same weights and settings, and another forward.
+    """Return a stand-in that a pipeline can use as a network, with the same weights and settings but another forward.
 
-    The network itself is called by that, with whatever hooks it has.
+    The forward is passed the network itself, to call it with whatever hooks it has.
     """
     stand_in = copy.copy(network)
     stand_in._forward_hooks, stand_in._forward_pre_hooks = OrderedDict(), OrderedDict()

@@ -1,4 +1,4 @@
-"""Naming a picture or a file by its content."""
+"""Hashes of the content of pictures and files."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from PIL import Image
 
 
 def picture_hash(image: Image.Image) -> str:
-    """SHA-256 of a picture's content: mode, size and pixels, whatever file it came from."""
+    """Return the SHA-256 of a picture's content: mode, size and pixels, whatever file it came from."""
     digest = hashlib.sha256(f"{image.mode} {image.size} ".encode())
     digest.update(image.tobytes())
     return digest.hexdigest()
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content."""
+    """Return the SHA-256 of a file's content."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while chunk := file.read(2**20):

@@ -1,7 +1,7 @@
-"""What lies on the Hugging Face Hub: downloading it, checking it, and putting a model together.
+"""Models on the Hugging Face Hub: downloading them, checking them, and assembling their folders.
 
 The parts go into huggingface_hub's own cache, shared with every other program. A model's folder, in the layout of any
-other model here, is made of links into it, or of copies where there can be no links.
+other model here, consists of links into it, or of copies where links are not possible.
 """
 
 from __future__ import annotations
@@ -40,26 +40,26 @@ _SPARE_BYTES = 200 * 10**6
 
 
 def model_folder(name: str) -> Path:
-    """Where the parts of a model are put together; it need not be there yet."""
+    """Return the folder where the parts of a model are assembled; it need not exist yet."""
     return Path(constants.HF_ASSETS_CACHE) / _LIBRARY / name
 
 
 def is_downloaded(entry: HubFiles) -> bool:
-    """Whether every part of a model is in the cache; always so for a model without any."""
+    """Whether every part of a model is in the cache; always true for a model without parts."""
     return not any(_missing(part) for part in entry.parts)
 
 
 def download(entry: HubFiles, *, report: Report, cancel: threading.Event) -> None:
-    """Fetch what is missing of a model's parts; what an earlier try has fetched is not fetched again.
+    """Fetch the missing files of a model's parts; what an earlier try has fetched is not fetched again.
 
     Args:
         entry: of the model.
-        report: told how far it is, some times a second.
+        report: called with the progress, several times a second.
         cancel: when set, ends it soon; what has arrived is kept.
 
     Raises:
         Cancelled: `cancel` was set.
-        UserError: it is not possible, and why: no network, no permission, no room.
+        UserError: it is not possible, and why: no network, no permission, no disk space.
     """
     missing = [(part, paths) for part in entry.parts if (paths := _missing(part))]
     if missing and is_offline_mode():
@@ -80,19 +80,19 @@ def download(entry: HubFiles, *, report: Report, cancel: threading.Event) -> Non
     for file in files:
         with hub_errors(file.repo):
             fetch(file, count=count, cancel=cancel)
-            # With its content in place, this only makes the name under which the cache lists it.
+            # With its content in place, this only creates the name under which the cache lists it.
             hf_hub_download(file.repo, file.path, revision=file.revision)
         checked.remember(file.blob)
         checked.save()
 
 
 def discard_damaged(entry: HubFiles, *, cancel: threading.Event) -> list[str]:
-    """Delete the cached files of a model whose content is not what the Hub says.
+    """Delete the cached files of a model whose content does not match the Hub's digest.
 
-    A file that was read through before, and has not changed since, is not read again.
+    A file that was verified before, and has not changed since, is not read again.
 
     Returns:
-        The names of those that were deleted.
+        The names of the deleted files.
 
     Raises:
         Cancelled: `cancel` was set.
@@ -114,7 +114,7 @@ def discard_damaged(entry: HubFiles, *, cancel: threading.Event) -> list[str]:
 
 
 def invalidate(entry: HubFiles) -> None:
-    """Have a model's files read through at the next check, as they may have spoiled without a trace."""
+    """Have a model's files verified again at the next check, as they may have been damaged unnoticed."""
     if not entry.parts:
         return
     checked = _checked()
@@ -124,10 +124,10 @@ def invalidate(entry: HubFiles) -> None:
 
 
 def ensure_downloaded(entry: HubFiles, *, report: Report, cancel: threading.Event) -> dict[str, Path]:
-    """Return the files of something, by their names; those that are missing or damaged are fetched first.
+    """Return the files of an entry, by their names; missing or damaged ones are fetched first.
 
     Args:
-        entry: what to give.
+        entry: whose files to return.
         report: as for `download`, and called only if there is something to fetch.
         cancel: as for `download`.
 
@@ -142,7 +142,7 @@ def ensure_downloaded(entry: HubFiles, *, report: Report, cancel: threading.Even
 
 
 def link_snapshot(entry: ModelEntry) -> None:
-    """Make a model's folder out of its downloaded parts.
+    """Assemble a model's folder from its downloaded parts.
 
     Raises:
         UserError: a part is missing, or the folder cannot be written.
@@ -166,12 +166,12 @@ def link_snapshot(entry: ModelEntry) -> None:
 
 
 def _contents_of(folder: Path) -> Path:
-    """The list of what was put into a folder, which lies beside it."""
+    """Return the path of the list of what was put into a folder; it is beside the folder."""
     return folder.with_name(f"{folder.name}.json")
 
 
 def _linked_before(folder: Path) -> set[Path]:
-    """What an earlier call has put into a folder; links tell themselves."""
+    """Return what earlier calls have put into a folder: what its list names, and all symbolic links."""
     try:
         listed = json.loads(_contents_of(folder).read_text("utf-8"))
     except (OSError, ValueError):
@@ -180,9 +180,9 @@ def _linked_before(folder: Path) -> set[Path]:
 
 
 def _link(link: Path, target: Path) -> None:
-    """Let a name stand for a file: by a link, or where the system refuses both kinds of those, by a copy.
+    """Create a symbolic or hard link to a file, or a copy if the system refuses both.
 
-    Windows lets only developers and administrators make symbolic links, and some disks know none.
+    Windows lets only developers and administrators create symbolic links, and some file systems have none.
     """
     if _stands_for(link, target):
         return
@@ -218,13 +218,13 @@ def _missing(part: HubPart) -> list[str]:
 
 
 def _blobs(entry: HubFiles) -> Iterator[tuple[str, Path, Path]]:
-    """Every cached file of a model whose content has a name to check it by: its name, its link and its content."""
+    """Yield every cached file of a model that can be verified by a digest: its name, its link and its content."""
     for part in entry.parts:
         for path in part.files:
             link = _cached(part, path)
             if link is None or not link.is_symlink():
                 continue
-            # One step only: the cache may keep the content of several repositories' files in one place of its own.
+            # Follow one link only: the cache may keep the content of several repositories' files in one shared place.
             blob = link.parent / link.readlink()
             if is_digest(blob.name):
                 yield path, link, Path(os.path.normpath(blob))
@@ -234,7 +234,7 @@ def _listed(part: HubPart, paths: list[str]) -> list[RemoteFile]:
     """Ask the Hub for the sizes and digests of files.
 
     Raises:
-        UserError: it cannot be asked, or no longer has one of them.
+        UserError: the Hub cannot be reached, or no longer has one of them.
     """
     with hub_errors(part.repo):
         info = HfApi().model_info(part.repo, revision=part.revision, files_metadata=True, timeout=_LISTING_TIMEOUT_S)
@@ -252,7 +252,7 @@ def _listed(part: HubPart, paths: list[str]) -> list[RemoteFile]:
 
 
 def _arrived(file: RemoteFile) -> int:
-    """How many bytes of a file are on the disk."""
+    """Return how many bytes of a file are on the disk."""
     for path in (file.blob, file.partial):
         if path.exists():
             return min(path.stat().st_size, file.size)
@@ -260,10 +260,10 @@ def _arrived(file: RemoteFile) -> int:
 
 
 def _check_room(entry: HubFiles, files: list[RemoteFile]) -> None:
-    """Make sure that what is still to come fits onto the disk.
+    """Check that what is still to be fetched fits on the disk.
 
     Raises:
-        UserError: it does not, and how much is missing.
+        UserError: it does not; the message says how much is needed and how much is free.
     """
     needed = sum(file.size - _arrived(file) for file in files)
     folder = Path(constants.HF_HUB_CACHE)

@@ -1,7 +1,7 @@
-"""The CLIP image encoder that adapters look through: what it gives is read off its weights, not off its config.json.
+"""The CLIP image encoder of the adapters. Its output widths are read from its weights, not from its config.json.
 
-A complete CLIP, as most repositories publish it, keeps the width of the projection beside the tower's own settings,
-whose default is another one.
+A complete CLIP, as most repositories publish it, records the projection's width outside the image encoder's own
+settings, where the default is a different one.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ class ImageEncoder(Part):
 
     @cached_property
     def vision_config(self) -> CLIPVisionConfig:
-        """What the tower is like; `projection_dim` and `hidden_size` are those of its weights.
+        """The encoder's configuration; `projection_dim` and `hidden_size` are those of its weights.
 
         Raises:
-            UserError: it is no CLIP tower with projection, or cannot be read.
+            UserError: it is not a CLIP image encoder with projection, or cannot be read.
         """
         nested = self.config.get("vision_config") or self.config.get("vision_config_dict")
         own = dict(nested) if isinstance(nested, dict) else dict(self.config)
@@ -46,7 +46,7 @@ class ImageEncoder(Part):
         if sort not in _TYPES:
             raise UserError("encoder.wrong_class", title=self.title, sort=str(sort)[:40])
         if find_weights(self.folder, prefer_half=False) is None:
-            return self._described(own)  # that there are none is told where they are counted
+            return self._described(own)  # missing weights are reported where they are counted
         self.check()
         projection = self.weights().header.get(_PROJECTION)
         if projection is None or len(projection.shape) != 2:
@@ -62,23 +62,23 @@ class ImageEncoder(Part):
 
     @property
     def numel(self) -> int:
-        """How many elements the tower's weights have; those of a text tower beside it are not read."""
+        """Number of elements of the encoder's weights; those of a text encoder beside it are not read."""
         return self.weights().header.numel(lambda name: name == _PROJECTION or name.startswith(_TOWER))
 
     def load_tower(self, *, dtype: torch.dtype) -> CLIPVisionModelWithProjection:
-        """Read the tower into main memory.
+        """Read the encoder into main memory.
 
         Raises:
-            UserError: it is no CLIP tower with projection, or cannot be read.
+            UserError: it is not a CLIP image encoder with projection, or cannot be read.
         """
         return self.load(CLIPVisionModelWithProjection, dtype=dtype, config=self.vision_config)
 
     def processor(self, others: Sequence[Path] = ()) -> CLIPImageProcessor:
-        """Find the picture preparation that gives the tower what it takes: as many pixels on each side as it sees.
+        """Return an image processor that crops to the encoder's input size.
 
         Args:
-            others: folders to look into where the tower's own has none. A model's own may be meant for the safety
-                checker, which sees another size.
+            others: folders to search if the encoder's own has none. A model's own processor may be meant for the safety
+                checker, which takes another size.
 
         Raises:
             UserError: there is one that cannot be read.
@@ -92,7 +92,7 @@ class ImageEncoder(Part):
 
 
 def read_processor(folder: Path, *, title: str) -> CLIPImageProcessor | None:
-    """Read the picture preparation in a folder; None where there is none.
+    """Read the image processor in a folder; None if there is none.
 
     Args:
         folder: of an image encoder, or beside one.
@@ -106,7 +106,7 @@ def read_processor(folder: Path, *, title: str) -> CLIPImageProcessor | None:
         return None
     try:
         processor = CLIPImageProcessor.from_pretrained(folder, local_files_only=True)
-        processor(Image.new("RGB", (8, 8)), return_tensors="pt")  # what is in it is found out where it is used
+        processor(Image.new("RGB", (8, 8)), return_tensors="pt")  # wrong values show only in use
     except Exception as error:
         logger.warning("%s: %s", path, error)
         raise UserError("model.unknown_class", title=title, path=path, sort=CLIPImageProcessor.__name__) from error

@@ -1,7 +1,7 @@
 """Pixels to latents and back: the one place, for drawing, previews, inpainting, training and its samples.
 
-What a VAE gives, and takes, is `z`; what a UNet sees is `(z - offset) * factor`, by what the VAE's config.json says of
-it: `scaling_factor`, and where it has them `shift_factor`, or `latents_mean` and `latents_std` of each channel.
+A VAE encodes to, and decodes from, `z`; its UNet sees `(z - offset) * factor`. Both come from the VAE's config.json:
+`scaling_factor`, and if present `shift_factor`, or `latents_mean` and `latents_std` of each channel.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ Generators = torch.Generator | Sequence[torch.Generator] | None
 
 
 def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Bring what a VAE gives into the range that its UNet sees.
+    """Scale a VAE's latents to the range that its UNet sees.
 
     Args:
         latents: (batch, channels, height, width), as encoded.
@@ -39,7 +39,7 @@ def scaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
 
 
 def unscaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Bring what a UNet sees back into the range that its VAE decodes; the inverse of `scaled`."""
+    """Scale a UNet's latents back to the range that its VAE decodes; the inverse of `scaled`."""
     statistics = _statistics(latents, config)
     if statistics is None:
         return latents / config["scaling_factor"] + _shift(config)
@@ -48,7 +48,7 @@ def unscaled(latents: Tensor, config: Mapping[str, Any]) -> Tensor:
 
 
 def scaled_deviation(deviation: Tensor, config: Mapping[str, Any]) -> Tensor:
-    """Bring the standard deviation of encoded latents into the range that the UNet sees, where nothing is shifted."""
+    """Scale the standard deviation of encoded latents to the range that the UNet sees; a deviation is not shifted."""
     statistics = _statistics(deviation, config)
     return deviation * config["scaling_factor"] / (1 if statistics is None else statistics[1])
 
@@ -61,13 +61,13 @@ def encode(
     generator: Generators = None,
     upcast: bool = False,
 ) -> Tensor:
-    """Encode pixels to latents in the range that the UNet sees, each picture by its own.
+    """Encode pixels to latents in the range that the UNet sees; with a generator per picture, one at a time.
 
     Args:
         vae: whose latents they will be.
         pixels: (batch, 3, height, width), -1 to 1.
-        posteriors: what this VAE gave before, which is not asked for again.
-        generator: of the sample that is taken of what the VAE gives; one for all, or one per picture.
+        posteriors: cache of the distributions that this VAE returned before.
+        generator: for sampling from the VAE's distribution; one for all, or one per picture.
         upcast: encode in single precision, where half precision runs out of range.
 
     Returns:
@@ -93,7 +93,7 @@ def _posterior(vae: AutoencoderKL, pixels: Tensor, posteriors: Posteriors, *, up
 
 
 def _key(vae: AutoencoderKL, pixels: Tensor, *, upcast: bool) -> Hashable:
-    """Name what a VAE gives for pixels: by these, and by how it works just now."""
+    """Return the cache key of a VAE's distribution for pixels: their hash, and the VAE's current settings."""
     content = pixels.detach().cpu().contiguous().view(torch.uint8).numpy()
     how = (vae.dtype, vae.use_tiling, vae.tile_sample_min_size, upcast)
     return (hashlib.sha256(content).digest(), pixels.shape, pixels.dtype, *how)
@@ -105,7 +105,7 @@ def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: boo
     Args:
         vae: whose latents they are.
         latents: (batch, channels, height, width).
-        upcast: decode in single precision where the VAE is held in float16.
+        upcast: decode in single precision if the VAE is held in float16.
 
     Returns:
         (batch, 3, height * factor, width * factor), about -1 to 1.
@@ -116,7 +116,7 @@ def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor, *, upcast: boo
 
 def tile(vae: AutoencoderKL | AutoencoderTiny) -> None:
     """Have pictures larger than a tile decoded and encoded in tiles, one after the other."""
-    if isinstance(vae, AutoencoderKL):  # the others have tiles of that size
+    if isinstance(vae, AutoencoderKL):  # others already have tiles of that size
         vae.tile_sample_min_size = min(vae.tile_sample_min_size, TILE_SIDE)
         vae.tile_latent_min_size = vae.tile_sample_min_size // 2 ** (len(vae.config["block_out_channels"]) - 1)
     vae.enable_tiling()
@@ -125,7 +125,7 @@ def tile(vae: AutoencoderKL | AutoencoderTiny) -> None:
 
 @contextmanager
 def in_tiles(vae: AutoencoderKL | AutoencoderTiny) -> Iterator[None]:
-    """Work as with `tile` for a while."""
+    """Tile as with `tile` inside the `with` block."""
     names = ("use_tiling", "use_slicing", "tile_sample_min_size", "tile_latent_min_size")
     kept = {name: getattr(vae, name) for name in names}
     try:
@@ -141,7 +141,7 @@ def _shift(config: Mapping[str, Any]) -> float:
 
 
 def _statistics(latents: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Tensor] | None:
-    """Return mean and standard deviation (1, channels, 1, 1) of the channels; None where the VAE has none."""
+    """Return the channels' mean and standard deviation (1, channels, 1, 1); None if the VAE has none."""
     mean, deviation = config.get("latents_mean"), config.get("latents_std")
     if mean is None or deviation is None:
         return None
@@ -151,13 +151,13 @@ def _statistics(latents: Tensor, config: Mapping[str, Any]) -> tuple[Tensor, Ten
 
 @contextmanager
 def in_float32(modules: Iterable[nn.Module]) -> Iterator[None]:
-    """Hold modules in float32, and give them their own weights back afterwards.
+    """Hold modules in float32 inside the `with` block, and restore their own weights afterwards.
 
-    Every half-precision number is a float32 number too, so nothing is lost on the way there and back. Not for modules
-    that another thread uses meanwhile.
+    Every half-precision number is also a float32 number, so nothing is lost. Not for modules that another thread uses
+    meanwhile.
 
     Args:
-        modules: in any precision; they need up to twice their memory for the time.
+        modules: in any precision; for that time they need up to twice as much memory on top.
     """
     tensors = {id(tensor): tensor for tensor in chain.from_iterable(_tensors(module) for module in modules)}
     kept = [(tensor, tensor.data) for tensor in tensors.values() if tensor.is_floating_point()]

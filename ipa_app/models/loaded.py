@@ -1,4 +1,4 @@
-"""A base model in memory: one set of weights under all pipelines, and its adapters."""
+"""A base model in memory: one set of weights shared by all pipelines, and its adapters."""
 
 from __future__ import annotations
 
@@ -52,11 +52,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class SafetyChecker:
-    """Looks at every finished picture.
+    """Checks every finished picture.
 
     Attributes:
         network: the model's own checker.
-        processor: its picture preparation.
+        processor: its image processor.
     """
 
     network: StableDiffusionSafetyChecker
@@ -64,7 +64,7 @@ class SafetyChecker:
 
     @torch.inference_mode()
     def flags(self, image: Image.Image) -> bool:
-        """Return whether a picture (mode "RGB") is to be withheld, by the same rule as diffusers.
+        """Whether a picture (mode "RGB") must be withheld, by the same rule as in diffusers.
 
         Source: diffusers pipelines/stable_diffusion/safety_checker.py, which blackens the picture it is handed.
         """
@@ -79,7 +79,7 @@ _BLOCKS = AutoencoderTinyBlock, BasicTransformerBlock, ResnetBlock2D
 
 
 class Checks:
-    """What is called before each block of networks, for each thread its own. The networks keep the hooks for it."""
+    """Callbacks run before each block of networks, one per thread. The networks keep the hooks for them."""
 
     def __init__(self) -> None:
         """Call nothing yet."""
@@ -88,7 +88,7 @@ class Checks:
 
     @contextmanager
     def by(self, check: Callable[[], None], networks: Iterable[torch.nn.Module]) -> Iterator[None]:
-        """Have `check` called in these networks by this thread, inside of the block."""
+        """Have this thread call `check` in these networks inside the `with` block."""
         for network in networks:
             if network not in self._hooked:
                 self._hooked.add(network)
@@ -101,7 +101,7 @@ class Checks:
             del self._own.check
 
     def __deepcopy__(self, _: object) -> Checks:
-        """Return itself: a network that shares another one's weights is called by the same threads."""
+        """Return itself: a network that shares another's weights is called by the same threads."""
         return self
 
     def _before(self, *_: object) -> None:
@@ -119,8 +119,8 @@ class ResidentAdapter(NamedTuple):
 class ResidentAdapters:
     """The adapters of a base model that are in memory. All methods may be called from any thread.
 
-    Each is read when it is first asked for, and again when its file has changed; those unused for longest make room.
-    What goes with its file is let go of, but a model's usual ones.
+    Each is read when it is first requested, and again when its file has changed; the least recently used are evicted to
+    make room. An adapter whose file is gone is dropped, except for a model's usual ones.
     """
 
     def __init__(
@@ -130,9 +130,9 @@ class ResidentAdapters:
 
         Args:
             unet: the base model.
-            tower: what is known of its image encoder, None where it has none.
-            place: where adapters are held.
-            room: bytes that all of them together may take; one alone may take more.
+            tower: the widths of its image encoder; None if it has none.
+            place: the device where adapters are held.
+            room: bytes that all of them together may take; a single one may take more.
         """
         self._unet = unet
         self._base = AdapterBase(layers=attention_layers(unet), tower=tower)
@@ -142,7 +142,7 @@ class ResidentAdapters:
         self._lock = threading.Lock()
 
     def __contains__(self, adapter: AdapterEntry) -> bool:
-        """Whether an adapter is in memory as its file is now."""
+        """Whether an adapter is in memory, as its file is now."""
         held = self._held.get(adapter.file)
         return held is not None and held.is_current()
 
@@ -151,7 +151,7 @@ class ResidentAdapters:
         return len(self._held)
 
     def get(self, adapter: AdapterEntry) -> ResidentAdapter:
-        """Return an adapter, which becomes the latest used.
+        """Return an adapter, which becomes the most recently used.
 
         Raises:
             UserError: its file is gone or damaged, holds values that are not finite, or was made for another model.
@@ -169,7 +169,7 @@ class ResidentAdapters:
         while True:
             stamp = file_stamp(adapter.file)
             resident = ResidentAdapter(self._network(adapter), file_hash(adapter.file))
-            # A file that was replaced meanwhile is read again: prompts are kept by its SHA-256.
+            # A file that was replaced meanwhile is read again: prompts are cached by its SHA-256.
             if file_stamp(adapter.file) == stamp:
                 return _Held(adapter, stamp, resident)
 
@@ -188,44 +188,44 @@ class ResidentAdapters:
 
 
 class _Held(NamedTuple):
-    """An adapter in memory, and what its file was like when it was read."""
+    """An adapter in memory, and the stamp of its file when it was read."""
 
     adapter: AdapterEntry
     stamp: tuple[int, int]
     resident: ResidentAdapter
 
     def is_current(self) -> bool:
-        """Whether the file is still that one; a usual adapter needs none any more."""
+        """Whether the file is unchanged; a usual adapter no longer needs its file."""
         if not self.adapter.file.is_file():
             return self.adapter.name in USUAL_NAMES
         return file_stamp(self.adapter.file) == self.stamp
 
     @property
     def num_bytes(self) -> int:
-        """Memory that its weights take."""
+        """Bytes that its weights take."""
         return sum(parameter.nbytes for parameter in self.resident.network.parameters())
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoadedModel:
-    """A base model ready to draw. From call to call only which adapters, ControlNets and prompts are kept changes.
+    """A base model ready to draw. Only the adapters, ControlNets and prompts kept in memory change between calls.
 
     Attributes:
-        entry: what the catalogue says of it.
+        entry: its catalogue entry.
         family: how it is built.
-        pipelines: one per task, all over the same components. Take them from `pipeline`.
-        controlnets: those in memory, each in a pipeline over these components; any of the entry's can be had of it.
-        adapters: those in memory; any that fits can be had of it.
+        pipelines: one per task, all with the same components. Use `pipeline` to get one for a call.
+        controlnets: those in memory, each in a pipeline with these components; loads any of the entry's on request.
+        adapters: those in memory; loads any that fits on request.
         image_encoder: the CLIP image encoder of the adapters.
-        image_processor: the picture preparation of that tower.
-        device: where the weights are, or where they move when it is their turn.
+        image_processor: the image processor of that encoder.
+        device: where the weights are, or where they are moved for their turn.
         dtype: of the weights.
-        fast: draws in a few steps, where the model has such a way.
-        safety: looks at finished pictures; None where the model brings no safety checker.
-        tiny_vae: decodes live pictures and previews; None where the model has no small autoencoder.
-        memory: where the model runs and what was done to save memory, for people.
-        offloading: has its parts take turns on the device; None where all stay there.
-        compiler: runs its UNets compiled; None where they are run as they are.
+        fast: draws in a few steps, if the model has such a way.
+        safety: checks finished pictures; None if the model has no safety checker.
+        tiny_vae: decodes live pictures and previews; None if the model has no small autoencoder.
+        memory: where the model runs and what was done to save memory, for users.
+        offloading: moves its parts to the device in turn; None if all stay there.
+        compiler: runs its UNets compiled; None if they are not compiled.
     """
 
     entry: ModelEntry
@@ -248,38 +248,38 @@ class LoadedModel:
 
     @property
     def scheduler(self) -> str:
-        """The class name of its sampler, but for the fast way's."""
+        """Class name of its scheduler; the fast way has its own."""
         pipeline: Any = self.pipelines["text_to_image"]
         return type(pipeline.scheduler).__name__
 
     @property
     def precision(self) -> str:
-        """What its weights are calculated with, by torch's name."""
+        """PyTorch's name of the weights' dtype."""
         return str(self.dtype).removeprefix("torch.")
 
     @property
     def tokenizers(self) -> list[Any]:
-        """One per text encoder."""
+        """Its tokenizers, one per text encoder."""
         return [getattr(self.pipelines["text_to_image"], name) for name in self.family.tokenizers]
 
     @property
     def vae(self) -> AutoencoderKL:
-        """What turns pictures into latents and back."""
+        """The autoencoder that turns pictures into latents and back."""
         return self.pipelines["text_to_image"].components["vae"]
 
     @property
     def draft_vae(self) -> AutoencoderKL | AutoencoderTiny:
-        """What is quickest to turn latents into pictures that nobody keeps."""
+        """The fastest decoder, for pictures that nobody keeps."""
         return self.tiny_vae or self.vae
 
     @property
     def latent_cell(self) -> int:
-        """Side of the square of pixels that one latent stands for."""
+        """Side, in pixels, of the square that one latent stands for."""
         pipeline: Any = self.pipelines["text_to_image"]
         return pipeline.vae_scale_factor
 
     def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
-        """Width and height of the latents of a picture of this width and height in pixels."""
+        """Return the width and height of the latents of a picture of this width and height in pixels."""
         return size[0] // self.latent_cell, size[1] // self.latent_cell
 
     def pipeline(
@@ -287,12 +287,12 @@ class LoadedModel:
     ) -> DiffusionPipeline:
         """Return a pipeline for one call.
 
-        It shares the weights, and has a scheduler of its own: what a call leaves in either is seen by no other.
+        It shares the weights and has its own scheduler, so a call leaves no state behind for another.
 
         Args:
             task: what it does.
-            controlnet: of the entry, for "controlnet"; it is read now where it is not in memory.
-            is_fast: whether it draws in the model's fast way, which is read now where it is not in memory.
+            controlnet: of the entry, for "controlnet"; it is read now if it is not in memory.
+            is_fast: whether it draws in the model's fast way, which is read now if it is not in memory.
 
         Raises:
             UserError: the ControlNet or the fast way cannot be used, and why.
@@ -304,49 +304,49 @@ class LoadedModel:
 
     @property
     def networks(self) -> list[torch.nn.Module]:
-        """All of those in memory that pictures are drawn with, each once."""
+        """All networks in memory that pictures are drawn with, each once."""
         pipelines = (*self.pipelines.values(), *self.controlnets.pipelines)
         components = {id(part): part for pipeline in pipelines for part in pipeline.components.values()}
         parts = (*components.values(), self.tiny_vae, *self.fast.networks)
         return [part for part in parts if isinstance(part, torch.nn.Module)]
 
     def rest(self) -> None:
-        """Send the parts that take turns on the device back to where they wait; for the thread that draws alone."""
+        """Move offloaded parts from the device back to main memory; only for the thread that draws."""
         if self.offloading is not None:
             self.offloading.rest()
 
     @contextmanager
     def in_float32(self, check: Callable[[], None] = lambda: None) -> Iterator[None]:
-        """Draw in single precision for a while; for the thread that draws alone.
+        """Draw in single precision inside the `with` block; only for the thread that draws.
 
         Args:
-            check: called while a compiler is waited for; may raise to stop.
+            check: called while waiting for a compiler; may raise to stop.
         """
-        self.rest()  # each part goes back afterwards to where it is now
-        # Nothing is compiled from weights that are these for a moment only.
+        self.rest()  # afterwards each part goes back to where it is now
+        # Nothing may be compiled from these temporary weights.
         with held(COMPILE_LOCK, check), in_float32(self.networks):
             yield
 
     @contextmanager
     def checked_by(self, check: Callable[[], None]) -> Iterator[None]:
-        """Have `check` called within denoising steps and decoding, before every block, by this thread.
+        """Have this thread call `check` before every block, within denoising steps and decoding.
 
         Args:
-            check: may raise, to stop there. A compiled UNet is one piece: it goes to the end of its step.
+            check: may raise, to stop there. A compiled UNet is one piece and runs to the end of its step.
         """
-        # A hook would become a part of what is compiled, and is none of its inputs.
+        # A hook would be compiled into the network, and it is not one of its inputs.
         compiled = () if self.compiler is None else UNet2DConditionModel
         with self.checks.by(check, [each for each in self.networks if not isinstance(each, compiled)]):
             yield
 
     def encode(self, image: Image.Image, adapter: AdapterEntry) -> ImagePrompt:
-        """Turn a picture into an image prompt of scale 1, or give the one made earlier.
+        """Turn a picture into an image prompt of scale 1, or return the cached one.
 
-        One that has infinities or NaN is made once more in single precision, and stays in it.
+        A prompt with infinities or NaN is made again in single precision, and stays in it.
 
         Args:
-            image: a square picture, mode "RGB"; of another one the processor takes the centre.
-            adapter: that looks at it.
+            image: a square picture, mode "RGB"; the processor crops another one to its centre.
+            adapter: that makes the prompt.
 
         Raises:
             UserError: the adapter's file is gone or damaged.
@@ -361,7 +361,7 @@ class LoadedModel:
                 self.rest()
                 with in_float32([self.image_encoder, network]):
                     prompt = self._encoded(image, network)
-            if prompt.is_finite:  # otherwise whoever draws with it finds out, and says so
+            if prompt.is_finite:  # otherwise the drawing fails and reports it
                 self.prompt_cache.put(key, prompt)
         return prompt
 

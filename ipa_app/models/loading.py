@@ -1,4 +1,4 @@
-"""From files on this machine to a model that can draw. Nothing is fetched."""
+"""Loading a model from files on this machine. Nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -60,11 +60,11 @@ _NAMES = {
 
 
 class Room(NamedTuple):
-    """Memory that can be had for a model by letting go of others.
+    """Memory that can be made available for a model by freeing others.
 
     Attributes:
-        spare: how many bytes that is; None where it is nothing.
-        make: lets go of them.
+        spare: how many bytes that is; None if there is nothing to free.
+        make: frees them.
     """
 
     spare: int | None = None
@@ -86,16 +86,16 @@ def load_model(
 ) -> LoadedModel:
     """Load a base model, the first of its ControlNets and its usual adapters.
 
-    Whether everything fits together, and into memory, is found out from the files first, before others make room.
+    Whether everything fits together, and into memory, is checked from the files first, before other models are freed.
 
     Args:
         entry: from the catalogue.
         device: a torch device.
-        dtype: of the weights in memory, whatever they are on disk; where memory is short it may be half of it.
+        dtype: of the weights in memory, whatever it is on disk; if memory is short, half precision may be used instead.
         exact: as for `plan_memory`.
-        report: told how far it is.
-        compile_backend: of `torch.compile`, for its UNets that wait for no turn elsewhere; None to compile nothing.
-        room: that is made for it.
+        report: called with the progress.
+        compile_backend: of `torch.compile`, for its UNets unless they are offloaded; None to compile nothing.
+        room: memory that can be made available for it.
 
     Raises:
         UserError: something is missing, does not fit together, or does not fit into memory.
@@ -104,9 +104,9 @@ def load_model(
     place, files = usable_device(device), _open(entry)
     needs, load = _needs(files), partial(_load, files, device=place, report=report, compile_backend=compile_backend)
     if room.spare is not None:
-        give_back_unused()  # as will happen when the others have gone
+        give_back_unused()  # as will happen when the others have been freed
         _plan(needs, device=place, dtype=dtype, exact=exact, spare=room.spare)
-    room.make()  # without the lock: one of them may be drawn with still, and be about to read an adapter
+    room.make()  # without the lock: a model still being drawn with may be about to read an adapter
     try:
         with building():
             return load(needs, _plan(needs, device=place, dtype=dtype, exact=exact))
@@ -118,7 +118,7 @@ def load_model(
 
 @dataclass(frozen=True, kw_only=True)
 class _Files:
-    """Everything that a model is read from, found to fit together before any weights are read."""
+    """Everything that a model is read from, checked to fit together before any weights are read."""
 
     entry: ModelEntry
     source: Source
@@ -157,7 +157,7 @@ def _looked_at(entry: ModelEntry) -> _Files:
 def _open_controlnet(
     controlnet: ControlNetEntry, entry: ModelEntry, unet: UNet2DConditionModel
 ) -> ControlNetFiles | UserError:
-    """Return what a ControlNet is read from, or why it cannot be: the model works without it."""
+    """Return a ControlNet's files, or the error why it cannot be used: the model works without it."""
     try:
         return open_controlnet(controlnet.path, unet, title=entry.title)
     except UserError as error:
@@ -168,7 +168,7 @@ def _open_controlnet(
 def _plan(
     needs: Needs, *, device: torch.device, dtype: torch.dtype, exact: bool, spare: int = 0
 ) -> tuple[MemoryPlan, MemoryUse]:
-    """Choose how the model is held in the memory that is free, and in so much more as others will let go of.
+    """Plan how the model is held in the free memory plus the `spare` bytes that other models will free.
 
     Raises:
         UserError: it does not fit in any way.
@@ -176,7 +176,7 @@ def _plan(
     free, free_main = free_bytes(device), free_main_memory()
     if spare:
         free = None if free is None else free + spare
-        free_main = None  # nobody knows how much of that lies there
+        free_main = None  # how much of that is in main memory is not known
     return plan_memory(needs, device=device.type, dtype=dtype, free=free, free_main=free_main, exact=exact)
 
 
@@ -256,13 +256,13 @@ def _load(
 
 
 def _read_first(controlnets: ResidentControlNets, fast: ResidentFastWay, entry: ModelEntry, *, is_all: bool) -> None:
-    """Read the first ControlNet, so that a model's usual one takes no time when it is asked for; or more.
+    """Read the first ControlNet, so that a model's usual one is ready when it is requested; or more.
 
-    So is the fast way where live pictures begin with drafts. Where UNets are compiled it is read too, and all
-    ControlNets that there is room for: later each might have to wait for the compiler.
+    The fast way is read, too, if live pictures begin with drafts. If UNets are compiled, it is always read, and so are
+    all ControlNets that there is room for: later each might have to wait for the compiler.
     """
     for controlnet in list(entry.controlnets.values())[: None if is_all else 1]:
-        with contextlib.suppress(UserError):  # the model works without it, and whoever asks for it is told
+        with contextlib.suppress(UserError):  # the model works without it, and a request for it reports the error
             controlnets.pipeline(controlnet)
     if (is_all or entry.live) and entry.fast is not None:
         with contextlib.suppress(UserError):
@@ -270,10 +270,10 @@ def _read_first(controlnets: ResidentControlNets, fast: ResidentFastWay, entry: 
 
 
 def _adapter_numel(entry: ModelEntry) -> int:
-    """Count the elements of the two largest adapters: as many are held, so that changing between them takes no time."""
+    """Count the elements of the two largest adapters: two are held, so that switching between them takes no time."""
     counts = []
     for adapter in entry.adapters.values():
-        with contextlib.suppress(UserError):  # which is said when it is asked for
+        with contextlib.suppress(UserError):  # reported when it is requested
             counts.append(read_layout(adapter.file).numel)
     return sum(sorted(counts)[-2:])
 
@@ -286,23 +286,23 @@ def _load_adapters(
     place: torch.device,
     room: int,
 ) -> ResidentAdapters:
-    """Read a model's usual adapters; the others are read when they are asked for, within the same room."""
+    """Read a model's usual adapters; the others are read when they are requested, within the same room."""
     adapters = ResidentAdapters(unet, tower.config if tower else None, place=place, room=room)
     for name in USUAL_NAMES:
         if name in entry.adapters:
             try:
                 adapters.get(entry.adapters[name])
-            except UserError as error:  # the model works without it, and whoever asks for it is told
+            except UserError as error:  # the model works without it, and a request for it reports the error
                 logger.warning("%s: %s", entry.name, error)
     return adapters
 
 
 def _needs(files: _Files) -> Needs:
-    """Add up what memory will be filled with."""
+    """Add up what will be held in memory."""
     parts = {**files.source.numel(), "adapters": files.adapter_numel}
     if files.image_encoder is not None:
         parts["image_encoder"] = files.image_encoder.numel
-    # One at a time is held of each pipeline, or several small ones.
+    # For each pipeline one ControlNet is held at a time, or several small ones.
     parts.update(largest_numel(files.entry.controlnets.values(), files.controlnets))
     if files.safety_checker is not None:
         parts["safety_checker"] = files.safety_checker.weights().numel
@@ -315,13 +315,13 @@ def _needs(files: _Files) -> Needs:
 
 
 def _has_room(size: int, *, needs: Needs, plan: MemoryPlan, device: torch.device) -> bool:
-    """Return whether so many bytes can be held on a device, and a picture still be drawn."""
+    """Whether `size` bytes can be held on a device and a picture still be drawn."""
     free = free_bytes(device)
     return free is None or size + needs.drawing(plan.dtype, tiled=plan.tiled) <= free
 
 
 def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[str, Any]:
-    """Read what all pipelines share, with the image encoder of the adapters where there is one."""
+    """Read the parts that all pipelines share, and the adapters' image encoder if there is one."""
     parts: dict[str, Any] = {"image_encoder": None, "feature_extractor": None}
     if files.image_encoder is not None:
         report(0.05, Message("doing.reading_image_encoder"))
@@ -337,7 +337,7 @@ def _load_parts(files: _Files, *, dtype: torch.dtype, report: Report) -> dict[st
 
 
 def _load_safety_checker(part: Part, *, dtype: torch.dtype) -> SafetyChecker:
-    """Load the safety checker of a model, with the picture preparation beside it."""
+    """Load the safety checker of a model, with its image processor."""
     network = part.load(StableDiffusionSafetyChecker, dtype=dtype)
     side = network.config.vision_config.image_size
     processor = read_processor(part.folder.parent / "feature_extractor", title=part.title)
@@ -354,9 +354,9 @@ def _place(
     device: torch.device,
     offloading: Offloading | None,
 ) -> DiffusionPipeline:
-    """Bring a pipeline's parts, and others, to where they work, as was planned.
+    """Move a pipeline's parts, and others, to where they run, as planned.
 
-    With offloading, the pipeline's parts move to the device for their turn; adapters and the safety checker, which work
+    With offloading, the pipeline's parts move to the device for their turn; adapters and the safety checker, which run
     once per picture, stay in main memory. What is in its place already stays there.
     """
     components: Mapping[str, Any] = pipeline.components
@@ -376,16 +376,16 @@ def _place(
 
 
 def _memory_format(dtype: torch.dtype, device: torch.device) -> torch.memory_format:
-    """Return how channels lie: last where convolutions are faster so, on CUDA, and on processors in bfloat16.
+    """Return the memory format: channels last where it makes convolutions faster, on CUDA and on CPUs in bfloat16.
 
-    In single precision they round otherwise then, and nothing is gained.
+    On CPUs in single precision it would change the rounding and gain nothing.
     """
     is_faster = device.type == "cuda" or (device.type == "cpu" and dtype != torch.float32)
     return torch.channels_last if is_faster else torch.preserve_format
 
 
 def _quieten_libraries() -> None:
-    """Keep progress bars out of the log, as `report` tells how far it is, and prompts, which diffusers warns with."""
+    """Keep progress bars out of the log, as `report` shows progress, and prompts, which diffusers puts in warnings."""
     for library in (diffusers, transformers):
         library.utils.logging.disable_progress_bar()
         library.utils.logging.set_verbosity_error()

@@ -1,4 +1,4 @@
-"""Who holds the loaded models: downloads and loads in the background, says what it does, and keeps at most a few."""
+"""The manager of loaded models: downloads and loads in the background, reports progress, and keeps at most a few."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# What a load can fail of that says nothing against the files.
+# Reasons for a failed load that do not mean that the files are damaged.
 _NO_MEMORY = ("model.no_memory", "model.did_not_fit")
 
 
 class _Slot:
-    """One model's place: its state and, when ready, the model."""
+    """One model's state and, when ready, the model."""
 
     def __init__(self) -> None:
         self.state = ModelState()
         self.model: LoadedModel | None = None
         self.last_used = 0.0
-        self.load: _Load | None = None  # the one that may fill this place; freeing takes it away
+        self.load: _Load | None = None  # the only one that may fill this slot; freeing the slot removes it
 
 
 class _Load:
@@ -46,15 +46,15 @@ class _Load:
 
 
 class Lease:
-    """A model that is drawn with: until the block ends, nothing is loaded into the memory that it takes."""
+    """A model that is being drawn with: until the block ends, nothing else is loaded into its memory."""
 
     def __init__(self, model: LoadedModel, *, among: set[Lease], changed: threading.Condition) -> None:
-        """Begin.
+        """Begin the lease.
 
         Args:
             model: to draw with.
-            among: all that have begun and not ended.
-            changed: held by whoever looks at these.
+            among: all leases that have begun and not ended.
+            changed: the lock that protects these.
         """
         self.model = model
         self._among, self._changed = among, changed
@@ -66,7 +66,7 @@ class Lease:
     def __exit__(self, *_: object) -> None:
         with self._changed:
             self._among.remove(self)
-            del self.model  # before anybody takes its memory for free
+            del self.model  # before anybody counts its memory as free
             self._changed.notify_all()
 
 
@@ -87,15 +87,14 @@ class ModelManager(Models):
         """Make a manager without a loaded model.
 
         Args:
-            catalog: the models that may be asked for.
-            device: a torch device; None takes the fastest there is.
-            max_resident: how many models stay in memory; the one unused for longest goes first.
+            catalog: the models that may be requested.
+            device: a torch device; None takes the fastest available.
+            max_resident: how many models stay in memory; the least recently used is freed first.
             in_background: whether `start` and `download` return at once; otherwise they load in the caller's thread.
-            exact: whether a processor draws in single precision, whatever it may be faster in, and one picture at a
-                time, wherever it draws.
-            compile_backend: what UNets are compiled with in the background, as for `torch.compile`; None where they are
-                run as they are.
-            adapters: those that no model brings; none by default, until somebody adds one.
+            exact: whether a CPU draws in single precision even if another would be faster, and any device draws one
+                picture at a time.
+            compile_backend: the backend of `torch.compile` for compiling UNets in the background; None to compile none.
+            adapters: those that belong to no model; none by default, until somebody adds one.
         """
         super().__init__(catalog, adapters=adapters)
         self._in_background = in_background
@@ -112,24 +111,24 @@ class ModelManager(Models):
 
     @property
     def exact(self) -> bool:
-        """Whether pictures are to equal those of another processor, and those drawn beside others."""
+        """Whether pictures must be the same on another CPU, and the same alone or beside others."""
         return self._exact
 
     @property
     def device(self) -> str:
         """The torch device that models are loaded to."""
-        # Imported here, as torch takes many seconds, and the page should be up before.
+        # Imported here, as PyTorch takes many seconds to import, and the page should be up before.
         from ipa_app.models.memory import best_device
 
         return self._device or best_device()
 
     def state(self, name: str) -> ModelState:
-        """Return where a model stands; see `Models`."""
+        """Return the state of a model; see `Models`."""
         self.entry(name)
         return self._slots[name].state
 
     def states(self) -> dict[str, ModelState]:
-        """Return where every model stands."""
+        """Return the state of every model."""
         return {name: slot.state for name, slot in self._slots.items()}
 
     def needs_download(self, name: str) -> bool:
@@ -138,13 +137,13 @@ class ModelManager(Models):
         return self._slots[name].model is None and not is_downloaded(entry)
 
     def start(self, name: str) -> None:
-        """Begin to load a model; see `Models`."""
+        """Start loading a model; see `Models`."""
         if self.state(name).phase not in ("loading", "ready"):
             self.check_available(name)
         self._begin(name, _Load(fetch=False), ModelState(phase="loading", message=Message("doing.waiting_to_load")))
 
     def download(self, name: str) -> None:
-        """Begin to download a model, and then to load it; see `Models`."""
+        """Start downloading a model, which is loaded afterwards; see `Models`."""
         self._begin(
             name, _Load(fetch=True), ModelState(phase="downloading", message=Message("doing.waiting_to_download"))
         )
@@ -158,7 +157,7 @@ class ModelManager(Models):
                 self._empty(slot, ModelState())
 
     def get(self, name: str, timeout: float | None = None) -> LoadedModel:
-        """Return a model, waiting for it; one that nobody asked for yet is loaded.
+        """Wait for a model and return it; one that nobody has requested yet is loaded.
 
         Args:
             name: of the model.
@@ -175,10 +174,10 @@ class ModelManager(Models):
             return self._awaited(name, timeout)
 
     def lease(self, name: str, timeout: float | None = None) -> Lease:
-        """Return a model to draw with, as `get` does, but where nobody has asked for it, it is not loaded.
+        """Wait for a model to draw with, as `get` does, but do not load one that nobody has requested.
 
         Raises:
-            UserError: as for `get`, or nobody has asked for it.
+            UserError: as for `get`, or nobody has requested it.
             TimeoutError: it is still not ready.
         """
         with self._changed:
@@ -195,7 +194,7 @@ class ModelManager(Models):
         return slot.model
 
     def free(self, name: str) -> None:
-        """Let go of a model. A call that draws with it right now finishes first; a load in progress comes to nothing.
+        """Free a model. A call that draws with it right now finishes first; a load in progress is discarded.
 
         Raises:
             UserError: there is no such model.
@@ -244,7 +243,7 @@ class ModelManager(Models):
         give_back_unused()
 
     def _gather(self, entry: ModelEntry, load: _Load) -> None:
-        """Put a downloaded model's folder together, after its files are checked and the missing ones are fetched."""
+        """Assemble a downloaded model's folder, after checking its files and fetching missing ones."""
         if not entry.parts:
             return
 
@@ -268,7 +267,7 @@ class ModelManager(Models):
 
         check_cancel(load.cancel)
         report(0.0, Message("doing.starting"))
-        # Imported here, in the background: these take many seconds, and the page should be up before.
+        # Imported here, in the background, as these take many seconds to import, and the page should be up before.
         from ipa_app.models.loading import Room, load_model
         from ipa_app.models.memory import default_dtype
 
@@ -287,12 +286,12 @@ class ModelManager(Models):
             raise
 
     def _make_room(self, name: str, load: _Load) -> None:
-        """Free the models unused for longest, before the next is read, so that both are never in memory at once.
+        """Free the least recently used models before the next is read, so that both are never in memory at once.
 
-        One that is drawn with just now is waited for.
+        A model that is being drawn with is waited for.
 
         Raises:
-            Cancelled: it need not be read any more.
+            Cancelled: the load has been cancelled.
         """
         with self._changed:
             for slot in self._in_the_way(name):
@@ -302,20 +301,20 @@ class ModelManager(Models):
         give_back_unused()
 
     def _to_be_freed(self, name: str) -> int | None:
-        """Return how much memory `_make_room` gives back, as far as it is known; None where it frees nothing."""
+        """Return how many bytes `_make_room` will free, as far as known; None if it frees nothing."""
         with self._changed:
             freed = [slot.model for slot in self._in_the_way(name)] + self._left_drawing()
-        # The fast way is read where there is room, whatever was planned.
+        # The fast way is loaded if there is room, and is not part of the plan.
         return sum(model.memory.needed + model.fast.num_bytes for model in freed if model) if freed else None
 
     def _in_the_way(self, name: str) -> list[_Slot]:
-        """Return whose models make room for another one; called with the lock held."""
+        """Return the slots whose models must be freed for another one; called with the lock held."""
         others = [slot for other, slot in self._slots.items() if other != name and slot.model is not None]
         others.sort(key=lambda slot: slot.last_used)
         return others[: max(0, len(others) - self._max_resident + 1)]
 
     def _left_drawing(self) -> list[LoadedModel]:
-        """Return the models that were let go of and are drawn with still; called with the lock held."""
+        """Return the freed models that are still being drawn with; called with the lock held."""
         held = [slot.model for slot in self._slots.values()]
         return [lease.model for lease in self._leases if all(lease.model is not model for model in held)]
 

@@ -1,4 +1,4 @@
-"""How a model is held in the memory there is: the one place where precision, tiling and offloading are decided."""
+"""Planning how a model is held in memory: the one place where precision, tiling and offloading are decided."""
 
 from __future__ import annotations
 
@@ -20,26 +20,26 @@ from ipa_app.models.state import Device, MemoryUse, Saving
 from ipa_app.runtime import give_back_unused
 
 TILE_SIDE = 512
-"""Pixels of a tile when pictures are decoded piece by piece."""
+"""Side of a tile in pixels when pictures are decoded in tiles."""
 
 # Decoding is where a picture takes the most memory: some 256 channels at full size, held about four times.
 _ELEMENTS_PER_PIXEL = 1024
-# Beside the weights the libraries themselves take this much.
+# Memory that the libraries themselves take beside the weights.
 _OVERHEAD = 300 * 10**6
 
 
 def best_device() -> str:
-    """Name the fastest torch device of this machine: "cuda", "mps" or "cpu"."""
+    """Return the name of this machine's fastest torch device: "cuda", "mps" or "cpu"."""
     if torch.cuda.is_available():
         return "cuda"
     return "mps" if torch.backends.mps.is_available() else "cpu"
 
 
 def usable_device(name: str) -> torch.device:
-    """Return a torch device that somebody named.
+    """Return the torch device of a given name.
 
     Raises:
-        UserError: this machine has none such, or torch cannot use it.
+        UserError: this machine has no such device, or PyTorch cannot use it.
     """
     device = torch.device(name)
     if device.type == "cuda":
@@ -52,14 +52,14 @@ def usable_device(name: str) -> torch.device:
 
 
 def default_dtype(device: str, *, exact: bool) -> torch.dtype:
-    """Return the precision to wish for.
+    """Return the preferred precision.
 
-    Half on CUDA; bfloat16 on processors that calculate in it; single elsewhere, as other processors are slow at half,
-    and MPS blackens pictures.
+    Half on CUDA; bfloat16 on CPUs with instructions for it; single elsewhere, as other CPUs are slow at half precision,
+    and MPS gives black pictures in it.
 
     Args:
         device: a torch device.
-        exact: single precision on every processor, for pictures that equal those of another.
+        exact: whether to use single precision on every CPU, for pictures that equal those of another.
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -68,20 +68,20 @@ def default_dtype(device: str, *, exact: bool) -> torch.dtype:
 
 
 def processor_has_bfloat16() -> bool:
-    """Return whether the processor has instructions for bfloat16; older versions of torch cannot tell."""
+    """Whether the CPU has instructions for bfloat16; False with older versions of PyTorch, which cannot tell."""
     told: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
     return any(told.get(instructions, False) for instructions in ("avx512_bf16", "amx_bf16"))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a model would fill memory with.
+    """The memory needs of a model.
 
     Attributes:
         title: of the model.
-        parts: how many elements each part has, by name; adapters and the safety checker among them.
+        parts: number of elements of each part, by name; including adapters and the safety checker.
         pixels: of a picture of native size.
-        stored_bfloat16: the weights lie on disk in bfloat16, whose range half precision may not have.
+        stored_bfloat16: whether the weights on disk are in bfloat16, whose range float16 may not cover.
     """
 
     title: str
@@ -90,16 +90,16 @@ class Needs:
     stored_bfloat16: bool = False
 
     def resident(self, dtype: torch.dtype) -> int:
-        """Bytes with every part in memory."""
+        """Return the bytes needed with every part in memory."""
         return _OVERHEAD + sum(self.parts.values()) * dtype.itemsize
 
     def by_turns(self, dtype: torch.dtype) -> int:
-        """Bytes with only the part at work in memory; UNet and ControlNet work together."""
+        """Return the bytes needed with only the running part in memory; UNet and ControlNet run together."""
         together = self.parts.get("unet", 0) + max(self.parts.get(task, 0) for task in CONTROLNET_TASKS)
         return _OVERHEAD + max(together, *self.parts.values(), 0) * dtype.itemsize
 
     def drawing(self, dtype: torch.dtype, *, tiled: bool) -> int:
-        """Bytes that drawing one picture takes on top."""
+        """Return the additional bytes that drawing one picture takes."""
         pixels = min(self.pixels, TILE_SIDE**2) if tiled else self.pixels
         return pixels * _ELEMENTS_PER_PIXEL * dtype.itemsize
 
@@ -110,8 +110,8 @@ class MemoryPlan:
 
     Attributes:
         dtype: of the weights.
-        offload: parts wait in main memory until it is their turn.
-        tiled: pictures are decoded, and encoded, piece by piece.
+        offload: whether parts wait in main memory until it is their turn.
+        tiled: whether pictures are decoded, and encoded, in tiles.
     """
 
     dtype: torch.dtype
@@ -128,21 +128,21 @@ def plan_memory(
     free_main: int | None = None,
     exact: bool = False,
 ) -> tuple[MemoryPlan, MemoryUse]:
-    """Choose the way of holding a model that costs the least and fits.
+    """Choose the cheapest way of holding a model that fits.
 
-    On CUDA what saves memory is to let parts wait in main memory; where the device works in main memory itself (MPS,
-    CPU) that would save nothing, and half precision does.
+    On CUDA, offloading parts to main memory saves memory. Where the device itself uses main memory (MPS, CPU) that
+    would save nothing, but half precision does.
 
     Args:
         needs: of the model.
         device: the type of the device.
-        dtype: the precision that is wanted; float16 becomes bfloat16 where the weights are stored so.
-        free: bytes that are free on the device; None when that cannot be told, and then nothing is saved.
-        free_main: bytes that are free in main memory, for CUDA; None when that cannot be told.
-        exact: as for `default_dtype`: a processor draws in no other precision, however short memory is.
+        dtype: the precision that is wanted; float16 becomes bfloat16 if the weights are stored in that.
+        free: free bytes on the device; None if unknown, and then no memory is saved.
+        free_main: free bytes in main memory, for CUDA; None if unknown.
+        exact: as for `default_dtype`: a CPU draws in no other precision, however short memory is.
 
     Returns:
-        The way, and what to tell people of it.
+        The plan, and its description for users.
 
     Raises:
         UserError: it does not fit in any way.
@@ -170,7 +170,7 @@ def _too_large(needs: Needs, thriftiest: MemoryPlan, *, device: Device, free: in
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an error says that memory has run out; on MPS and CPU torch has no type for it."""
+    """Whether an error means that memory has run out; on MPS and CPU PyTorch has no type for it."""
     if isinstance(error, (torch.OutOfMemoryError, MemoryError)):
         return True
     words = ("MPS backend out of memory", "DefaultCPUAllocator: can't allocate memory")
@@ -178,7 +178,7 @@ def is_out_of_memory(error: Exception) -> bool:
 
 
 def free_bytes(device: torch.device) -> int | None:
-    """Return how much memory is free where a device works; None where that cannot be told."""
+    """Return the free bytes in the memory that a device uses; None if unknown."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     if device.type == "mps":
@@ -187,10 +187,10 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
-    """Return how much main memory is free for this process; in a container less may be allowed than the machine has.
+    """Return the bytes of main memory free for this process; a container's limit may be less than the machine has.
 
     Args:
-        group: of the container's limits (Linux control groups, version 2).
+        group: folder of the container's limits (Linux control groups, version 2).
     """
     free = psutil.virtual_memory().available
     try:
@@ -201,13 +201,13 @@ def free_main_memory(*, group: Path = Path("/sys/fs/cgroup")) -> int:
         return free
     if not most.isdecimal():
         return free
-    # Files that are merely cached make way for whoever needs the memory.
+    # Merely cached files are evicted when memory is needed.
     cached = sum(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
     return max(0, min(free, int(most) - used + cached))
 
 
 def _ways(device: Device, dtype: torch.dtype, *, exact: bool) -> Iterator[MemoryPlan]:
-    """List the ways of holding a model, from the fastest to the thriftiest."""
+    """Yield the ways of holding a model, from the fastest to the most economical."""
     yield MemoryPlan(dtype=dtype)
     yield MemoryPlan(dtype=dtype, tiled=True)
     if device == "cuda":
@@ -246,10 +246,10 @@ def peak_of_process() -> int:
     """Return the most bytes of main memory that this process has ever held."""
     if sys.platform == "win32":
         return psutil.Process().memory_info().peak_wset
-    import resource  # there is none on Windows
+    import resource  # not available on Windows
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak if sys.platform == "darwin" else peak * 1024  # macOS tells bytes, Linux KiB
+    return peak if sys.platform == "darwin" else peak * 1024  # bytes on macOS, KiB on Linux
 
 
 class OutOfMemoryError(UserError):
@@ -261,14 +261,14 @@ class OutOfMemoryError(UserError):
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn running out of memory inside into an `OutOfMemoryError`, with all that was taken given back."""
+    """Turn running out of memory inside the block into an `OutOfMemoryError`, after giving back what was taken."""
     short = False
     try:
         yield
     except (RuntimeError, MemoryError) as error:
         if not is_out_of_memory(error):
             raise
-        # What is raised below keeps this one as its context, and with it the frames that hold the tensors.
+        # The traceback's frames hold the tensors: clear them, so that the memory can be given back.
         clear_frames(error.__traceback__)
         error.__traceback__ = None
         short = True

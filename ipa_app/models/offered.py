@@ -1,4 +1,4 @@
-"""The models that may be asked for, wherever they are held: in this process or in others. No PyTorch in here."""
+"""The models that may be requested, whether they are held in this process or in others. No PyTorch in here."""
 
 from __future__ import annotations
 
@@ -18,32 +18,32 @@ logger = logging.getLogger(__name__)
 
 
 class Models(ABC):
-    """What the page, the API and the engine ask of the models. All methods may be called from any thread.
+    """The models' interface for the page, the API and the engine. All methods may be called from any thread.
 
     Attributes:
-        adapters: those that no model brings.
+        adapters: those that belong to no model.
     """
 
     def __init__(self, catalog: Mapping[str, ModelEntry], *, adapters: AdapterSet | None = None) -> None:
         """Offer models.
 
         Args:
-            catalog: the models that may be asked for.
-            adapters: those that no model brings; none by default, until somebody adds one.
+            catalog: the models that may be requested.
+            adapters: those that belong to no model; none by default, until somebody adds one.
         """
         self.adapters = adapters or AdapterSet()
         self._catalog = catalog if isinstance(catalog, Catalog) else Catalog(catalog)
 
     @property
     def catalog(self) -> Catalog:
-        """The models that may be asked for, by name, and what is left out."""
+        """The models that may be requested, by name, and what is left out."""
         return self._catalog
 
     def entry(self, name: str) -> ModelEntry:
-        """Return a model's catalogue entry, with all adapters that it can draw with at present.
+        """Return a model's catalogue entry, with all adapters that it can currently draw with.
 
         Raises:
-            UserError: there is no such model, and which there are; or it is left out, and why.
+            UserError: there is no such model (the message lists those there are), or why it is left out.
         """
         if isinstance(name, str) and name in self._catalog.left_out:
             raise UserError(self._catalog.left_out[name])
@@ -52,21 +52,21 @@ class Models(ABC):
         return self.adapters.offered(self._catalog[name])
 
     def leave_out(self, name: str, sentence: Message) -> None:
-        """Take a model out of those that may be asked for.
+        """Remove a model from those that may be requested.
 
         Args:
             name: of the model.
-            sentence: why, for whoever asks for it.
+            sentence: why, for those who request it.
         """
         logger.warning("A model is left out: %s", sentence)
         others = {other: entry for other, entry in self._catalog.items() if other != name}
         self._catalog = Catalog(others, left_out={**self._catalog.left_out, name: sentence})
 
     def check_available(self, name: str) -> None:
-        """Make sure that a model is ready or can be loaded at once.
+        """Check that a model is ready or can be loaded at once.
 
         Raises:
-            UserError: there is no such model, it must be downloaded first, or it is just being downloaded.
+            UserError: there is no such model, it must be downloaded first, or it is being downloaded.
         """
         entry, state = self.entry(name), self.state(name)
         if state.phase == "downloading":
@@ -77,7 +77,7 @@ class Models(ABC):
 
     @abstractmethod
     def state(self, name: str) -> ModelState:
-        """Return where a model stands.
+        """Return the state of a model.
 
         Raises:
             UserError: there is no such model.
@@ -93,7 +93,7 @@ class Models(ABC):
 
     @abstractmethod
     def start(self, name: str) -> None:
-        """Begin to load a model in the background, unless it is there or on its way. A failed one is tried again.
+        """Start loading a model in the background, unless it is loaded or on its way. A failed one is tried again.
 
         Raises:
             UserError: there is no such model, or it must be downloaded first.
@@ -101,9 +101,9 @@ class Models(ABC):
 
     @abstractmethod
     def download(self, name: str) -> None:
-        """Begin to download a model's missing parts in the background, and then to load it.
+        """Start downloading a model's missing parts in the background; it is loaded afterwards.
 
-        Other models go on working meanwhile. What an earlier download has fetched is not fetched again.
+        Other models keep working meanwhile. What an earlier download has fetched is not fetched again.
 
         Raises:
             UserError: there is no such model.
@@ -111,7 +111,7 @@ class Models(ABC):
 
     @abstractmethod
     def cancel(self, name: str) -> None:
-        """Stop a model's download; what has arrived is kept for the next one. Where there is none, nothing happens.
+        """Stop a model's download, if there is one; what has arrived is kept for the next.
 
         Raises:
             UserError: there is no such model.

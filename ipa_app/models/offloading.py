@@ -1,8 +1,8 @@
-"""Parts of a model that wait in main memory, and are on the device for their turn: what `Needs.by_turns` counts.
+"""Offloading: parts of a model wait in main memory and are on the device only for their turn (see `Needs.by_turns`).
 
-Diffusers' own offloading knows the order in which one pipeline calls its parts, and lets go of them where the call has
-ended well. Here encoders and decoders are called outside of pipelines as well, pipelines share parts, and calls are
-stopped. So whatever begins sends all others back, whichever it was.
+Diffusers' own offloading knows the order in which one pipeline calls its parts, and releases them when the call has
+ended without an error. Here encoders and decoders are also called outside pipelines, pipelines share parts, and calls
+are cancelled. So each part that begins sends all others back.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ _WAITING = torch.device("cpu")
 
 
 class Offloading:
-    """The parts of one model that take turns on a device. For the thread that draws alone."""
+    """The parts of one model that take turns on a device. Only for the thread that draws."""
 
     def __init__(self, device: torch.device) -> None:
-        """Let nothing wait yet.
+        """Offload nothing yet.
 
         Args:
-            device: where parts work.
+            device: where parts run.
         """
-        # As tensors tell it, which have the number of their GPU.
+        # With the number of the GPU, as in tensors' devices, to compare it with these.
         self._device = torch.device(device.type, device.index or 0)
         self._here: dict[str, nn.Module] = {}
 
     def manage(self, pipeline: DiffusionPipeline) -> None:
-        """Have a pipeline's parts wait from now on; those that do already go on with it."""
+        """Offload a pipeline's parts from now on; those that are offloaded already stay so."""
         parts: dict[str, Any] = pipeline.components
         for name, part in parts.items():
             if isinstance(part, nn.Module) and not hasattr(part, "_hf_hook"):
@@ -42,18 +42,18 @@ class Offloading:
 
     @property
     def on_device(self) -> list[nn.Module]:
-        """The parts whose turn it is, or was last."""
+        """The parts now on the device: those whose turn it is, or was last."""
         return list(self._here.values())
 
     def begin(self, name: str, part: nn.Module) -> bool:
-        """Have a part on the device, and no other but a UNet beside its ControlNet.
+        """Move a part to the device and all others back, except that a UNet and its ControlNet stay together.
 
         Args:
             name: of the part, as pipelines call it.
             part: whose turn it is.
 
         Returns:
-            Whether it had to be brought there.
+            Whether it had to be moved.
         """
         others = [each for each, here in self._here.items() if here is not part and {each, name} != _TOGETHER]
         self._send_back(others)
@@ -63,12 +63,12 @@ class Offloading:
         try:
             part.to(self._device)
         except Exception:
-            self._send_back([name])  # what had found room; of a part that is there by half the rest would be missed
+            self._send_back([name])  # the part may be half on the device, which would not be noticed later
             raise
         return True
 
     def rest(self) -> None:
-        """Send all parts back, as nothing is drawn for now."""
+        """Move all parts back, as nothing is drawn for now."""
         self._send_back(list(self._here))
 
     def _send_back(self, names: list[str]) -> None:
@@ -79,10 +79,10 @@ class Offloading:
 
 
 class _Turn(ModelHook):
-    """Called before a part works: by its `forward`, and by diffusers before a VAE encodes or decodes.
+    """A hook called before a part runs: by its `forward`, and by diffusers before a VAE encodes or decodes.
 
     Attributes:
-        execution_device: where diffusers' pipelines learn what they make their inputs on.
+        execution_device: read by diffusers' pipelines as the device to create their inputs on.
     """
 
     def __init__(self, name: str, offloading: Offloading, *, execution_device: torch.device) -> None:

@@ -1,8 +1,8 @@
-"""Weights in the order in which the processor calculates with them, into which they are put once and not at each call.
+"""Weights packed once into the CPU's preferred memory layout, and not at each call.
 
-PyTorch's own convolutions and linear layers reorder their weights whenever they are called, which is a good part of
-what networks as small as the bundled ones take. What comes out is the same to the last bit. The operators are those
-with which `torch.compile` freezes a network (torch/_inductor/fx_passes/mkldnn_fusion.py).
+PyTorch's own convolutions and linear layers reorder their weights at every call, which takes a good part of the time of
+networks as small as the bundled ones. Results are bit-identical. The operators are those with which `torch.compile`
+freezes a network (torch/_inductor/fx_passes/mkldnn_fusion.py).
 """
 
 from __future__ import annotations
@@ -16,20 +16,19 @@ from torch import Tensor, nn
 from ipa_app.models.memory import processor_has_bfloat16
 
 _MOST_BYTES = 256 * 10**6
-"""Of a network: its packed weights are held beside the others."""
-# Which order is best depends on the size of what is calculated. With one size for all, no picture depends on those
-# before it.
+"""Largest size of a network's weights: the packed ones are held beside the originals."""
+# The best layout depends on the input size. With one fixed size for all, no picture depends on those before it.
 _IMAGES, _SIDE, _ROWS = 2, 16, 512
 
 
 @dataclass
 class _Packed:
-    """The weights of a layer in the processor's order, made when they are first needed.
+    """The packed weights of a layer, made when they are first needed.
 
     Attributes:
-        made_of: the weights before that, held so that nothing else can take their place in memory.
-        version: of these, which PyTorch counts up when they are changed in place.
-        weight: packed.
+        made_of: the original weights, held so that no other tensor can get their memory address.
+        version: their version, which PyTorch increments when they are changed in place.
+        weight: the packed weights.
     """
 
     made_of: Tensor | None = None
@@ -37,11 +36,11 @@ class _Packed:
     weight: Tensor | None = None
 
     def __deepcopy__(self, _: object) -> _Packed:
-        """Return an empty one, for a copy of the layer."""
+        """Return an empty cache, for a copy of the layer."""
         return _Packed()
 
     def of(self, weight: Tensor, pack: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return weights packed, anew where they are not those of the time before."""
+        """Return packed weights; pack again if the weights have changed since the last call."""
         made_of, version = self.made_of, weight._version
         if self.weight is None or made_of is None or (made_of.data_ptr(), self.version) != (weight.data_ptr(), version):
             self.made_of, self.version, self.weight = weight.data, version, pack(weight.data)
@@ -49,7 +48,7 @@ class _Packed:
 
 
 class PackedConv2d(nn.Conv2d):
-    """A convolution that reorders its weights once, where no gradients are asked for."""
+    """A convolution that reorders its weights once, when gradients are off."""
 
     _packed: _Packed
 
@@ -66,7 +65,7 @@ class PackedConv2d(nn.Conv2d):
 
 
 class PackedLinear(nn.Linear):
-    """A linear layer that reorders its weights once, where no gradients are asked for."""
+    """A linear layer that reorders its weights once, when gradients are off."""
 
     _packed: _Packed
 
@@ -82,12 +81,12 @@ class PackedLinear(nn.Linear):
 
 
 def _is_left_to_torch(weight: Tensor) -> bool:
-    """Whether the operators for packed weights are of no use: they have no gradients, and compilers pack themselves."""
+    """Whether to use PyTorch's own operators: those for packed weights have no gradients, and compilers pack anyway."""
     return torch.is_grad_enabled() or torch.compiler.is_compiling() or not _can_be_packed(weight)
 
 
 def _can_be_packed(weight: Tensor) -> bool:
-    # In single precision sums would be rounded otherwise.
+    # In single precision sums would be rounded differently.
     return weight.device.type == "cpu" and weight.dtype == torch.bfloat16
 
 
@@ -98,13 +97,13 @@ def _processor_packs() -> bool:
 
 
 def pack_weights(network: nn.Module) -> None:
-    """Let a network's convolutions and linear layers hold their weights packed, too, where that makes it faster.
+    """Have a network's convolutions and linear layers also hold packed weights, where that makes them faster.
 
-    That is in bfloat16 on a processor that calculates in it, in networks whose weights are not large. Weights may be
-    changed afterwards, and the layers be copied, saved, trained and compiled as before.
+    That is so in bfloat16 on a CPU with instructions for it, for networks whose weights are not large. Weights may be
+    changed afterwards, and the layers copied, saved, trained and compiled as before.
 
     Args:
-        network: stays the same object, and its layers do; changed in place.
+        network: changed in place; it and its layers stay the same objects.
     """
     weights = [*network.parameters()]
     if not (_processor_packs() and all(map(_can_be_packed, weights))):

@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 # Weights in formats that are not read here.
 _OTHER_FORMATS = {".gguf", ".onnx", ".msgpack", ".h5", ".pth", ".pt", ".ckpt", ".xml", ".mlmodelc"}
-# What older versions of the libraries kept beside the weights, and parts of a whole CLIP that one tower has no use for.
+# What older versions of the libraries saved beside the weights, and parts of a whole CLIP unused by one encoder.
 _SURPLUS = ("position_ids", "logit_scale", "text_projection.weight", "visual_projection.weight")
 _OTHER_TOWERS = ("vision_model.", "text_model.")
 
 
 @dataclass(frozen=True)
 class Part:
-    """A part on disk. Each of its files is read once, however many ask what is in it.
+    """A part on disk. The header of each of its files is read only once.
 
     Attributes:
         folder: with its config.json and weights.
@@ -53,10 +53,10 @@ class Part:
         return config
 
     def weights(self, *, prefer_half: bool = False) -> WeightFiles:
-        """Find its weight files; see `find_weights`.
+        """Return its weight files; see `find_weights`.
 
         Raises:
-            UserError: there are none that are read here, or a piece of them is missing.
+            UserError: there are none in a supported format, or a piece of them is missing.
         """
         files = find_weights(self.folder, prefer_half=prefer_half)
         if files is None:
@@ -69,7 +69,7 @@ class Part:
         return self._seen.setdefault(files.paths, files)
 
     def check(self) -> None:
-        """Make sure that its weights are plain numbers, before any of them is read.
+        """Check that its weights are plain numbers, before any of them is read.
 
         Raises:
             UserError: they are quantised, or cannot be read.
@@ -87,7 +87,7 @@ class Part:
             module: its class, of diffusers.
 
         Raises:
-            UserError: its config.json describes none of this class.
+            UserError: its config.json does not describe a network of this class.
         """
         try:
             with torch.device("meta"):
@@ -110,7 +110,7 @@ class Part:
         Args:
             module: its class, of diffusers or transformers.
             dtype: of the weights in memory, whatever they are on disk.
-            options: for from_pretrained().
+            options: passed to from_pretrained().
 
         Raises:
             UserError: its weights do not fit its config.json, or are not finite.
@@ -133,7 +133,7 @@ class Part:
         return loaded
 
     def undescribed(self, module: type, error: Exception) -> UserError:
-        """Return an error that says that its config.json describes none of a class, and why by another error."""
+        """Return the error that its config.json does not describe a network of a class; log the error behind it."""
         logger.warning("%s: %s", self.folder, error)
         return UserError(
             "model.unknown_class", title=self.title, path=self.folder / "config.json", sort=module.__name__
@@ -150,20 +150,20 @@ class Part:
 
 
 def tensor_named_in(error: Exception) -> str:
-    """Find the tensor in what diffusers says of one that has no place: "Cannot load x because y expected shape ..."."""
+    """Return the tensor that diffusers' error names as not fitting: "Cannot load x because y expected shape ..."."""
     reason = str(error).partition(" because ")[2]
     return reason.split(" ")[0] if reason else type(error).__name__
 
 
 def check_finite(module: nn.Module, place: str) -> None:
-    """Make sure that a network's weights are numbers to draw with.
+    """Check that a network's weights are finite.
 
     Args:
         module: the network.
-        place: what people call it.
+        place: its name for users.
 
     Raises:
-        UserError: one is infinite or no number (NaN).
+        UserError: one is infinite or NaN.
     """
     for name, tensor in module.named_parameters():
         if tensor.numel() and not torch.isfinite(torch.stack(torch.aminmax(tensor.detach()))).all():

@@ -1,4 +1,4 @@
-"""The pipelines of a model: one per task, all over the same parts."""
+"""The pipelines of a model: one per task, all sharing the same parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ipa_app.models.latents import Generators, encode
 
 
 class StartsFromPictures:
-    """Mixed into image-to-image pipelines: what they start from is encoded as `encode` does it."""
+    """Mixin for image-to-image pipelines: encodes the picture to start from with `encode`."""
 
     family: Family
     posteriors: Posteriors
@@ -48,7 +48,7 @@ class StartsFromPictures:
 
 
 class PaintsIntoPictures:
-    """Mixed into pipelines that inpaint: what they paint into is encoded as `encode` does it, and once."""
+    """Mixin for inpainting pipelines: encodes the picture to change with `encode`, and only once."""
 
     family: Family
     posteriors: Posteriors
@@ -67,10 +67,10 @@ class PaintsIntoPictures:
         generator: Generators,
         *others: Any,
     ) -> tuple[Tensor, Tensor]:
-        """Bring the mask to the latents' size.
+        """Resize the mask to the latents' size.
 
-        diffusers encodes what is around it for any UNet. Those that have inputs for that are not drawn with here, and
-        the others never look at it: numbers that the encoding's sample would take from each generator stand for it.
+        diffusers encodes the surroundings of the mask for any UNet. UNets with inputs for them are not supported here,
+        and others ignore them: random numbers, as many as the sampling would take from each generator, stand in.
         """
         size = (height // self.vae_scale_factor, width // self.vae_scale_factor)
         shape = (len(masked_image), self.vae.config.latent_channels, *size)
@@ -82,7 +82,7 @@ class PaintsIntoPictures:
 
     def _encode_vae_image(self, image: Tensor, generator: Generators) -> Tensor:
         if image.shape[1] == self.vae.config.latent_channels:
-            return image  # what stands for latents, of above
+            return image  # the stand-in latents made above
         upcast = self.family.needs_upcast(self.vae)
         return encode(self.vae, image, posteriors=self.posteriors, generator=generator, upcast=upcast)
 
@@ -99,13 +99,13 @@ _STARTS: Mapping[PipelineTask, type] = MappingProxyType(
 def build_pipelines(
     family: Family, parts: Mapping[str, Any], *, index: Mapping[str, Any], posteriors: Posteriors
 ) -> Mapping[PipelineTask, DiffusionPipeline]:
-    """Build a pipeline per task, all over the same parts, but for those that need a ControlNet.
+    """Build a pipeline per task, all sharing the same parts, except for those that need a ControlNet.
 
     Args:
         family: of the model.
-        parts: by their names, the image encoder and its processor among them.
+        parts: by their names, including the image encoder and its processor.
         index: the model's model_index.json.
-        posteriors: what the model's VAE gave, for all of its pipelines.
+        posteriors: cache of the VAE's distributions, for all of its pipelines.
     """
     pipelines: dict[PipelineTask, DiffusionPipeline] = {}
     for task in family.pipelines:
@@ -123,7 +123,7 @@ def build_controlnet_pipeline(
     index: Mapping[str, Any],
     posteriors: Posteriors,
 ) -> DiffusionPipeline:
-    """Build a pipeline that is guided by a ControlNet, over the same parts; see `build_pipelines`."""
+    """Build a pipeline that is guided by a ControlNet and shares the same parts; see `build_pipelines`."""
     return _build(task, family, {**parts, "controlnet": controlnet}, index=index, posteriors=posteriors)
 
 
@@ -135,7 +135,7 @@ def _build(
     index: Mapping[str, Any],
     posteriors: Posteriors,
 ) -> DiffusionPipeline:
-    """Build one by its constructor: from_pipe() casts the shared weights to float32 unless told otherwise."""
+    """Build a pipeline by its constructor: from_pipe() casts the shared weights to float32 unless told otherwise."""
     options = {**family.options, **{name: index[name] for name in family.noted if name in index}}
     name = family.pipelines[task]
     kind = getattr(diffusers, name)

@@ -1,12 +1,11 @@
-"""Prompts as a UNet is told them: every word counts, with its weight, however many tokens the text encoder takes.
+"""Encoding prompts for the UNet: every word counts, with its weight, however few tokens the text encoder takes.
 
-A text encoder reads so many tokens at once, 77 in Stable Diffusion. A longer prompt is read in chunks, each between its
-own marks of beginning and end, and the UNet is told what is said of all of them, one after the other. Words are not cut
-between two chunks.
+A text encoder reads a fixed number of tokens at once, 77 in Stable Diffusion. A longer prompt is read in chunks, each
+with its own begin and end tokens, and the embeddings of all chunks are concatenated. Chunks do not split words.
 
-A token that counts `w` times as much is led `w` times as far away from what an empty prompt says at its place:
+A token of weight `w` is moved `w` times as far from the embedding of an empty prompt at its position:
 `empty + w * (states - empty)`. Source: ComfyUI comfy/sd1_clip.py `ClipTokenWeightEncoder`. AUTOMATIC1111's rule, which
-multiplies by `w` and then brings the mean of the whole prompt back, changes all other words as well: with the bundled
+multiplies by `w` and then restores the mean of the whole prompt, changes all other words as well: with the bundled
 model whole figures come apart at a weight of 3, where this rule still draws them.
 """
 
@@ -26,18 +25,18 @@ if TYPE_CHECKING:
     from ipa_app.models.families import Family
 
 MOST_CHUNKS = 10
-"""Of a prompt; more than its longest text comes to in any language that text encoders know."""
+"""Most chunks of a prompt; more than the longest text has in any language that text encoders know."""
 
 
 class Chunk(NamedTuple):
-    """Tokens that a text encoder reads at once, without those of beginning and end, and the weight of each."""
+    """Tokens that a text encoder reads at once, without the begin and end tokens, and the weight of each."""
 
     ids: list[int]
     weights: list[float]
 
 
 class TokenizedPrompt(NamedTuple):
-    """A prompt as one text encoder reads it: one chunk or more, and the words for which there are too many."""
+    """A prompt as one text encoder reads it: one chunk or more, and the words at its end for which there is no room."""
 
     chunks: list[Chunk]
     unread: str
@@ -51,16 +50,16 @@ class _Word(NamedTuple):
 
 
 def tokenize(text: str, tokenizer: Any) -> TokenizedPrompt:
-    """Read a prompt for one text encoder.
+    """Tokenize a prompt for one text encoder.
 
     Args:
-        text: with weights, as people write them.
+        text: with weights, as typed.
         tokenizer: CLIP's.
     """
     room = tokenizer.model_max_length - tokenizer.num_special_tokens_to_add()
     spans, chunks = weighted_spans(text), [Chunk([], [])]
     for word in _words(spans, tokenizer):
-        # Only a word that no chunk has room for is cut.
+        # Only a word that is too long for any chunk is split.
         pieces = [word.ids[start : start + room] for start in range(0, len(word.ids), room)]
         for piece in pieces:
             if len(chunks[-1].ids) + len(piece) > room:
@@ -87,10 +86,10 @@ def _words(spans: Sequence[Span], tokenizer: Any) -> list[_Word]:
 
 
 def chunk_count(prompt: str, negative_prompt: str | None, tokenizers: Sequence[Any]) -> int:
-    """Return of how many chunks what a UNet is told of a picture's prompts comes to be.
+    """Return the number of chunks in the embeddings of a picture's prompts.
 
-    A UNet is told as much on both sides of guidance. What is shorter is repeated, which changes nothing to attention:
-    each token has its share as often. So both sides have a common multiple of their own numbers.
+    Both sides of guidance need embeddings of equal length. The shorter ones are repeated, which does not change
+    attention, as every token occurs equally often. The number is thus a common multiple of the sides' own numbers.
 
     Args:
         prompt: what to draw.
@@ -109,18 +108,18 @@ def prompt_inputs(
     *,
     device: torch.device,
 ) -> dict[str, Tensor]:
-    """Return the arguments by which a pipeline takes the prompts of a batch.
+    """Return a pipeline's arguments for the prompts of a batch.
 
     Args:
         family: of the model.
         pipeline: with its text encoders and tokenizers.
         prompts: one per picture.
         negative_prompts: one per picture; None without guidance.
-        device: on which the text encoders run. The pipeline would look through all of its modules to tell it.
+        device: on which the text encoders run; the pipeline would search all of its modules to find it.
 
     Returns:
-        By diffusers' names, what is said of every token (B, C * L, D), and of whole prompts (B, P) where the UNet is
-        told: of the first chunk, without weights.
+        By diffusers' names, the embeddings of every token (B, C * L, D), and pooled embeddings (B, P) if the UNet takes
+        them: of the first chunk, without weights.
     """
     sides = {"": _encode(family, pipeline, prompts, device=device)}
     if negative_prompts is not None:
@@ -138,19 +137,19 @@ def prompt_inputs(
 
 
 def token_states(family: Family, pipeline: Any, texts: Sequence[str], *, device: torch.device) -> list[Tensor]:
-    """Return what a model's text encoders say of every token of texts, (C * L, D) of each; see `prompt_inputs`."""
+    """Return the embeddings of every token of texts, (C * L, D) for each text; see `prompt_inputs`."""
     return _encode(family, pipeline, texts, device=device).states
 
 
 class _Encoded(NamedTuple):
-    """What text encoders say of several prompts: of each (C * L, D), and of the whole of each (B, P)."""
+    """The embeddings of several prompts: (C * L, D) for each, and the pooled ones (B, P)."""
 
     states: list[Tensor]
     pooled: Tensor | None
 
 
 def _without_empty(encoded: _Encoded, texts: Sequence[str]) -> _Encoded:
-    """Put zeros in place of what is said of prompts without words."""
+    """Replace the embeddings of prompts without words by zeros."""
     is_empty = [not without_weights(text).strip() for text in texts]
     states = [torch.zeros_like(each) if empty else each for each, empty in zip(encoded.states, is_empty, strict=True)]
     pooled = encoded.pooled
@@ -160,7 +159,7 @@ def _without_empty(encoded: _Encoded, texts: Sequence[str]) -> _Encoded:
 
 
 def _encode(family: Family, pipeline: Any, texts: Sequence[str], *, device: torch.device) -> _Encoded:
-    """Return what a model's text encoders say of prompts."""
+    """Encode prompts with a model's text encoders."""
     tokenizers = [getattr(pipeline, name) for name in family.tokenizers]
     encoders = [getattr(pipeline, name) for name in family.text_encoders]
     prompts = [_paired([tokenize(text, each).chunks for each in tokenizers]) for text in texts]
@@ -174,7 +173,7 @@ def _encode(family: Family, pipeline: Any, texts: Sequence[str], *, device: torc
     weights = _weights(rows, states, encoders)
     if weights is not None:
         empty, _ = encode([[Chunk([], [])] * len(tokenizers)])
-        # What has no weight stays as it is, bit for bit.
+        # Tokens without a weight stay bit-identical.
         states = torch.where(weights == 1, states, empty + (states - empty) * weights)
     counts = [len(prompt) for prompt in prompts]
     if pooled is not None:
@@ -183,7 +182,7 @@ def _encode(family: Family, pipeline: Any, texts: Sequence[str], *, device: torc
 
 
 def _paired(prompts: Sequence[list[Chunk]]) -> list[list[Chunk]]:
-    """Put the chunks of several encoders beside each other; one with fewer reads an empty prompt for the rest."""
+    """Pair the chunks of several encoders; an encoder with fewer chunks reads empty prompts for the rest."""
     length = max(map(len, prompts))
     padded = [[*chunks, *[Chunk([], [])] * (length - len(chunks))] for chunks in prompts]
     return [list(row) for row in zip(*padded, strict=True)]
@@ -195,7 +194,7 @@ def _input_ids(chunk: Chunk, tokenizer: Any) -> list[int]:
 
 
 def _weights(rows: Sequence[Sequence[Chunk]], states: Tensor, encoders: Sequence[Any]) -> Tensor | None:
-    """Return the weight of every number that the encoders say, (N, L, D); None where all are 1."""
+    """Return the weight of every element of the embeddings, (N, L, D); None if all are 1."""
     if all(weight == 1 for row in rows for chunk in row for weight in chunk.weights):
         return None
     weights = torch.ones_like(states)

@@ -1,9 +1,9 @@
 r"""How strongly each word of a prompt counts: `(red:1.3)`, `((red))` and `[red]`.
 
 The rules are those of AUTOMATIC1111's webui: `(red:1.3)` is 1.3 times as strong, `(red)` 1.1 times, `[red]` is as much
-weaker, brackets within brackets multiply, and `\(`, `\)`, `\[`, `\]` and `\\` are plain letters. So are brackets that
-have no partner here, where the webui would let a "(" reach to the end, and square ones that hold a ":" or "|": there
-those are commands of other sorts.
+weaker, nested brackets multiply, and `\(`, `\)`, `\[`, `\]` and `\\` are read literally. So are brackets without a
+partner, where the webui would extend a "(" to the end, and square ones that hold a ":" or "|", which are other commands
+in the webui.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ipa_app.messages import Message
 
 LEAST_WEIGHT, MOST_WEIGHT = 0.0, 3.0
 _STEP = 1.1
-# As many places as nobody types: without rounding, brackets that cancel each other would leave 1.0000000000000002.
+# More decimal places than anybody types: without rounding, brackets that cancel out would leave 1.0000000000000002.
 _PLACES = 6
 
 _PIECES = re.compile(r"\\([\\()\[\]])|([()\[\]])|([^\\()\[\]]+|\\)")
 _NUMBER = re.compile(r":\s*([+-]?(?:\d+(?:\.\d*)?|\.\d+))\s*$")
 _COMMANDS = re.compile(r"[:|]")
-# The full-width ones are read as the others.
+# Full-width brackets are read like the others.
 _TO_ESCAPE = re.compile(r"[\\()\[\]＼（）［］]")
 _PARTNERS = {")": "(", "]": "["}
 
@@ -46,26 +46,26 @@ class _Piece:
 
 
 class _Reader:
-    """Takes the pieces of a prompt one after the other. However they are nested, none is gone through again."""
+    """Reads the pieces of a prompt in one pass, however they are nested."""
 
     def __init__(self) -> None:
         self.pieces: list[_Piece] = []
-        # Of each bracket that awaits its partner: its place, and how many pieces had commands in them before it.
+        # For each open bracket: its place, and how many pieces before it contain commands.
         self._open: dict[str, list[tuple[int, int]]] = {bracket: [] for bracket in _PARTNERS.values()}
         self._commands = 0
 
     def read(self, text: str) -> None:
-        """Take what is no bracket, or a letter that looks like one."""
+        """Read text without brackets, or a bracket that is read literally."""
         self.pieces.append(_Piece(text))
         self._commands += _has_command(text)
 
     def open(self, bracket: str) -> None:
-        """Take a bracket that is a letter unless its partner comes."""
+        """Read an opening bracket, which is literal unless its partner comes."""
         self._open[bracket].append((len(self.pieces), self._commands))
         self.pieces.append(_Piece(bracket))
 
     def close(self, bracket: str) -> None:
-        """Weigh what stands in a pair of brackets; a bracket without a partner is a letter."""
+        """Read a closing bracket and weight what the pair contains; without a partner it is literal."""
         awaited = self._open[_PARTNERS[bracket]]
         if not awaited or (bracket == "]" and self._commands > awaited[-1][1]):
             self.read(bracket)
@@ -79,7 +79,7 @@ class _Reader:
         self.pieces[begin] = _Piece("", factor, len(self.pieces))
 
     def _number(self, begin: int) -> float | None:
-        """Take the weight off the end of what stands behind a bracket; None where none is written there."""
+        """Remove the weight from the end of a pair's content and return it; None if there is none."""
         last = self.pieces[-1]
         found = _NUMBER.search(last.text) if len(self.pieces) > begin + 1 else None
         if found is None:
@@ -91,7 +91,7 @@ class _Reader:
 
 
 def weighted_spans(text: str) -> list[Span]:
-    """Return the parts of a prompt with their weights, in their order; none where there are no words at all."""
+    """Return the parts of a prompt with their weights, in order; none if there are no words at all."""
     reader = _Reader()
     for escaped, bracket, letters in _PIECES.findall(text):
         if bracket in _PARTNERS:
@@ -105,7 +105,7 @@ def weighted_spans(text: str) -> list[Span]:
 
 
 def _weighed(pieces: Sequence[_Piece]) -> Iterator[tuple[str, float]]:
-    """Go through what has any letters, with its weight: that of all pairs around it."""
+    """Yield each text that is not empty with its weight, the product of those of all pairs around it."""
     around = [(len(pieces), 1.0)]
     for place, piece in enumerate(pieces):
         while place >= around[-1][0]:
@@ -121,17 +121,17 @@ def _has_command(text: str) -> bool:
 
 
 def without_weights(text: str) -> str:
-    """Return the words of a prompt without what says how strongly they count."""
+    """Return the words of a prompt without their weights."""
     return "".join(span.text for span in weighted_spans(text))
 
 
 def escaped(text: str) -> str:
-    r"""Return a prompt that is read as these letters, brackets and all: `(red)` becomes `\(red\)`."""
+    r"""Return a prompt that is read literally as this text, brackets included: `(red)` becomes `\(red\)`."""
     return _TO_ESCAPE.sub(r"\\\g<0>", text)
 
 
 def within_bounds(text: str) -> str:
-    """Return a prompt that says the same with weights that are allowed, each the nearest to what it was."""
+    """Return the same prompt with each weight clamped to the allowed range."""
     written = ""
     for words, weight in weighted_spans(text):
         nearest = round(min(max(LEAST_WEIGHT, weight), MOST_WEIGHT), 3)
@@ -140,11 +140,11 @@ def within_bounds(text: str) -> str:
 
 
 def check_weights(text: str, *, prompt: str) -> None:
-    """Make sure that all weights of a prompt are within bounds.
+    """Check that all weights of a prompt are within bounds.
 
     Args:
         text: of the prompt.
-        prompt: what it is called in the sentence.
+        prompt: its name in the message.
 
     Raises:
         UserError: one is not.
@@ -163,7 +163,7 @@ def check_weights(text: str, *, prompt: str) -> None:
 
 
 def weights_problem(text: str, *, prompt: str) -> Message | None:
-    """Return what `check_weights` would say."""
+    """Return the message of the error that `check_weights` would raise; None if it would raise none."""
     try:
         check_weights(text, prompt=prompt)
     except UserError as error:

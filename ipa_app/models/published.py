@@ -1,7 +1,7 @@
-"""The well-known models that can be had from the Hugging Face Hub. Data only: nothing is downloaded by this.
+"""The well-known models available from the Hugging Face Hub. Data only: nothing is downloaded here.
 
-Every revision is the commit that a number of public projects pin for the same files. Half-precision files are taken
-where they are published, and safetensors always. In the model's folder they get the names without a variant.
+Every revision is the commit that a number of public projects pin for the same files. Half-precision files are used
+where they are published, and safetensors always. In the model's folder their names have no variant.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from ipa_app.models.families import SD1, SDXL
 from ipa_app.models.hub import model_folder
 
 _IP_ADAPTER = ("h94/IP-Adapter", "018e402774aeeddd60609b4ecdb7e298259dc729")
-# OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, those for SDXL as well, whose own folder on the
-# Hub holds another tower.
+# OpenCLIP ViT-H/14. The adapters named "vit-h" were trained with it, including those for SDXL, whose own folder on the
+# Hub holds another image encoder.
 _VIT_H = {f"models/image_encoder/{name}": f"image_encoder/{name}" for name in ("config.json", "model.safetensors")}
 
 _LORA = "loras/lcm-lora.safetensors"
@@ -130,7 +130,7 @@ _SDXL_PARTS = (
 
 
 def published_models() -> Iterator[ModelEntry]:
-    """Yield the entries, each with the paths that its parts will have once they are downloaded and put together."""
+    """Yield the entries, each with the paths that its parts will have once they are downloaded and assembled."""
     yield _entry(
         name="sd15",
         title="Stable Diffusion 1.5",

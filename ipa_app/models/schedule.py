@@ -1,9 +1,9 @@
 """How a model is sampled: its scheduler, what a checkpoint file says of it, and the noise that training adds.
 
-That a UNet predicts v and not the noise is no part of its weights. Diffusers' folders say it in scheduler_config.json;
-a checkpoint file has empty tensors named `v_pred` and `ztsnr` (ComfyUI, reForge, NoobAI), notes of the program that
-trained it, or a .yaml beside it. EDM models have their numbers in the file: `edm_mean` and `edm_std` are Playground
-v2.5's, `edm_vpred.sigma_max` and `edm_vpred.sigma_min` CosXL's.
+Whether a UNet predicts v or the noise does not follow from its weights. Diffusers' folders record it in
+scheduler_config.json; a checkpoint file has empty tensors named `v_pred` and `ztsnr` (ComfyUI, reForge, NoobAI),
+metadata of the program that trained it, or a .yaml beside it. EDM models have their parameters in the file: `edm_mean`
+and `edm_std` are Playground v2.5's, `edm_vpred.sigma_max` and `edm_vpred.sigma_min` CosXL's.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from ipa_app.models.weights import Header
 
 logger = logging.getLogger(__name__)
 
-# The tensors of a file that say how its model is sampled.
+# The tensors of a file that show how its model is sampled.
 MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _STEPS_TRIED = 3
@@ -44,7 +44,7 @@ _COSXL = {
 # Source: Playground v2.5's scheduler_config.json and vae/config.json.
 _PLAYGROUND = {"sigma_min": 0.002, "sigma_max": 80.0, "sigma_data": 0.5, "prediction_type": "epsilon"}
 _PLAYGROUND_SCALING_FACTOR = 0.5
-# What is called so in the .yaml of CompVis' code and of Stability's.
+# Their names in the .yaml files of CompVis' and Stability's code.
 _YAML_PREDICTIONS = {
     "v": "v_prediction",
     "eps": "epsilon",
@@ -56,12 +56,12 @@ _YAML_BETAS = {"linear_start": "beta_start", "linear_end": "beta_end", "timestep
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """What is told of a model's sampling beside its scheduler_config.json.
+    """What is known of a model's sampling beside its scheduler_config.json.
 
     Attributes:
-        scheduler: name of the class, where another one than that of the configuration is needed.
-        settings: of the scheduler, that count before the configuration's.
-        vae: settings of the VAE, that count before those of its configuration.
+        scheduler: name of the class, if it must differ from the configuration's.
+        settings: scheduler settings that override the configuration's.
+        vae: VAE settings that override its configuration's.
     """
 
     scheduler: str | None = None
@@ -69,7 +69,7 @@ class Sampling:
     vae: Mapping[str, Any] = field(default_factory=dict)
 
     def over(self, other: Sampling) -> Sampling:
-        """Join what is told in two places; what is told here counts before what is told there."""
+        """Merge with another; this one takes precedence."""
         return Sampling(
             scheduler=self.scheduler or other.scheduler,
             settings={**other.settings, **self.settings},
@@ -78,15 +78,15 @@ class Sampling:
 
 
 def sampling_of_tensors(header: Header, value: Callable[[str], Tensor], *, name: str) -> Sampling:
-    """Read what tensors beside a UNet's weights say.
+    """Read the sampling from tensors beside a UNet's weights.
 
     Args:
         header: of the file.
-        value: gives a tensor of it.
+        value: returns a tensor of it by name.
         name: of the file or the model, for the message.
 
     Raises:
-        UserError: the numbers of an EDM model are there in part.
+        UserError: only some of an EDM model's parameters are there.
     """
     edm = [key for key in ("edm_mean", "edm_std") if key in header]
     if len(edm) == 1:
@@ -108,9 +108,9 @@ def sampling_of_tensors(header: Header, value: Callable[[str], Tensor], *, name:
 
 
 def sampling_of_notes(notes: Mapping[str, str]) -> Sampling:
-    """Read what the program that trained a checkpoint noted in it: ModelSpec's fields, and those of sd-scripts.
+    """Read the sampling from a checkpoint's metadata: ModelSpec's fields, and those of sd-scripts.
 
-    Only that it predicts v counts: programs note "epsilon" of what they do not know, too.
+    Only v-prediction is taken from it: programs also write "epsilon" when they do not know.
     """
     predicted = {str(notes.get(f"modelspec.{key}", "")).lower() for key in ("prediction_type", "predict_key")}
     is_v = bool(predicted & {"v", "v_prediction", "v-prediction"}) or notes.get("ss_v_parameterization") == "True"
@@ -126,10 +126,10 @@ def sampling_of_yaml(path: Path, *, width: int | None = None) -> Sampling | None
 
     Args:
         path: of the file.
-        width: of the text tokens that the UNet takes, where the file may be another model's.
+        width: of the text tokens that the UNet takes, if the file may belong to another model.
 
     Returns:
-        None where the file is something else, or of a model with text tokens of another width.
+        The sampling; None if the file is something else, or for a model with text tokens of another width.
 
     Raises:
         UserError: it cannot be read.
@@ -161,18 +161,18 @@ def sampling_of_yaml(path: Path, *, width: int | None = None) -> Sampling | None
 
 
 def _target(params: Mapping[str, Any], part: str) -> str:
-    """Return the class that Stability's configuration names for a part of its denoiser; "" where there is none."""
+    """Return the class that Stability's configuration names for a part of its denoiser; "" if there is none."""
     return str(_found(params, "denoiser_config", "params", part, "target") or "").rpartition(".")[2]
 
 
 def _text_width(params: Mapping[str, Any]) -> object:
-    """Return how wide the text tokens are, by CompVis' configuration or Stability's; None where it does not say."""
+    """Return the width of the text tokens in CompVis' or Stability's configuration; None if it does not say."""
     widths = (_found(params, network, "params", "context_dim") for network in ("unet_config", "network_config"))
     return next((width for width in widths if width is not None), None)
 
 
 def _found(params: object, *keys: str) -> object:
-    """Return what is nested under keys; None where it is not there."""
+    """Return the value nested under keys; None if there is none."""
     for key in keys:
         params = params.get(key) if isinstance(params, Mapping) else None
     return params
@@ -181,13 +181,13 @@ def _found(params: object, *keys: str) -> object:
 def build_scheduler(
     name: str | None, config: Mapping[str, Any], *, title: str, sampling: Sampling | None = None
 ) -> SchedulerMixin:
-    """Build a model's scheduler and try it, so that what does not work is told before anything is drawn.
+    """Build a model's scheduler and try it, so that problems are reported before anything is drawn.
 
     Args:
-        name: of its class in diffusers, as model_index.json has it.
+        name: of its class in diffusers, as in model_index.json.
         config: the content of its scheduler_config.json.
         title: of the model, for the message.
-        sampling: what is told elsewhere, and counts before the configuration.
+        sampling: what is known from elsewhere; it overrides the configuration.
 
     Raises:
         UserError: there is no such scheduler here, or it does not work with Stable Diffusion models.
@@ -213,16 +213,16 @@ def build_scheduler(
 
 
 def _chosen(name: str | None, config: Mapping[str, Any], told: Sampling, *, title: str) -> tuple[Any, dict[str, Any]]:
-    """Choose the class of a scheduler and its settings by the configuration and by what else is told."""
+    """Choose the class and settings of a scheduler from its configuration and what is known from elsewhere."""
     if told.scheduler and not (name or "").startswith("EDM"):
         name, config = told.scheduler, {}
     kind, settings = _scheduler_class(name, title=title), {**config, **told.settings}
     if "rescale_betas_zero_snr" in told.settings:
         if settings.get("prediction_type", "epsilon") == "epsilon":
-            # Of pure noise, the noise says nothing: there is no such model.
+            # Predicting the noise of pure noise gives no information: there is no such model.
             settings["rescale_betas_zero_snr"] = config.get("rescale_betas_zero_snr", False)
         elif "rescale_betas_zero_snr" not in inspect.signature(kind.__init__).parameters:
-            # Such as PNDM, Stable Diffusion 1.5's own, which cannot begin from pure noise.
+            # Such as PNDM, Stable Diffusion 1.5's own, which cannot start from pure noise.
             kind, settings = DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, **settings}
     settings.pop("_class_name", None)
     return kind, settings
@@ -242,7 +242,7 @@ def _scheduler_class(name: str | None, *, title: str) -> Any:
 
 
 def _try(scheduler: Any) -> None:
-    """Do with a scheduler what the pipelines do, on a few numbers; whatever is wrong with it raises."""
+    """Use a scheduler as the pipelines do, on small tensors; it raises if anything is wrong with it."""
     with torch.random.fork_rng(devices=[]):
         scheduler.set_timesteps(_STEPS_TRIED)
         noise = torch.randn(1, 4, 8, 8)

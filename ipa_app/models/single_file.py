@@ -39,14 +39,13 @@ from ipa_app.models.weights import Header, quantised, read_header
 
 _CHECKPOINTS = (".safetensors", ".sft", ".ckpt")
 _CONFIGURATIONS = ["*.json", "*/*.json", "*/*.txt"]
-# Parts of a text encoder that stood directly under its name before transformers put them under "text_model.", and that
-# newer versions save so again.
+# Parts of a text encoder that transformers once saved without the prefix "text_model.", and newer versions do again.
 _TEXT_PARTS = ("embeddings.", "encoder.", "final_layer_norm.")
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checkpoint on disk. Its header is read once, however many ask what is in it.
+    """A checkpoint on disk. Its header is read only once.
 
     Attributes:
         path: of the file.
@@ -56,19 +55,19 @@ class Checkpoint:
 
     @cached_property
     def header(self) -> Header:
-        """What the file says of its tensors.
+        """The header of the file.
 
         Raises:
-            UserError: it is damaged, or no file of safetensors.
+            UserError: it is damaged, or not a safetensors file.
         """
         return read_header(self.path, pickles=False)
 
     @cached_property
     def family(self) -> Family:
-        """Whose checkpoint it is.
+        """The family of the checkpoint.
 
         Raises:
-            UserError: it is none that can be drawn with here, and what it is.
+            UserError: it is not a supported checkpoint; the message says what it is.
         """
         name, contents = self.path.name, contents_of(self.header)
         contents.check(name)
@@ -81,10 +80,10 @@ class Checkpoint:
 
     @cached_property
     def folder(self) -> Path:
-        """The configuration files for it, in diffusers layout.
+        """The folder of its configuration files, in diffusers layout.
 
-        Those in a folder beside it, named as the file without its ending, count first, then those beside the file
-        itself, as in most repositories, then those of the family's usual model.
+        A folder beside it with the file's name without the ending takes precedence, then the file's own folder, as in
+        most repositories, then that of the family's usual model.
 
         Raises:
             UserError: there are none on this machine, or those in the folder are of another family.
@@ -105,10 +104,10 @@ class Checkpoint:
 
     @cached_property
     def sampling(self) -> Sampling:
-        """What the file, and what lies beside it, says of how the model is sampled.
+        """What the file, and files beside it, say of how the model is sampled.
 
         Raises:
-            UserError: what lies beside it cannot be read.
+            UserError: a file beside it cannot be read.
         """
         told = sampling_of_tensors(self.header, self._tensor, name=self.path.name)
         told = told.over(sampling_of_notes(self.header.notes))
@@ -120,10 +119,10 @@ class Checkpoint:
         return told
 
     def scheduler(self, name: str | None) -> tuple[str | None, Mapping[str, Any]]:
-        """Find the configuration of the scheduler, beside the file where the other files come from elsewhere.
+        """Return the scheduler's configuration: from beside the file if the other configuration files are not its own.
 
         Args:
-            name: of the scheduler's class by the model_index.json in `folder`.
+            name: of the scheduler's class, from the model_index.json in `folder`.
 
         Returns:
             The class's name and its settings.
@@ -137,27 +136,27 @@ class Checkpoint:
 
     @property
     def channels(self) -> int:
-        """How many channels its UNet takes."""
+        """Number of channels that its UNet takes."""
         return self.header[FIRST_LAYER].shape[1]
 
     def numel(self, parts: Mapping[str, Any]) -> dict[str, int]:
-        """Count the elements of each part; what belongs to none, as averaged weights (EMA), is not read."""
+        """Count the elements of each part; what belongs to none, such as averaged weights (EMA), is not read."""
         prefixes = self._prefixes()
         return {name: self.header.numel(lambda key, own=prefixes[name]: key.startswith(own)) for name in parts}
 
     def stored_as(self, dtype: str) -> bool:
-        """Return whether its UNet's weights are of a type, such as "BF16"."""
+        """Whether any of its UNet's weights are of a type, such as "BF16"."""
         return any(name.startswith(UNET) and tensor.dtype == dtype for name, tensor in self.header.items())
 
     def check_fit(self, *, unet: nn.Module, vae: nn.Module) -> None:
-        """Make sure that the UNet and the VAE of the configuration are those of the file, before any weight is read.
+        """Check that the UNet and the VAE of the configuration are those of the file, before any weight is read.
 
         Args:
-            unet: as the configuration describes it; no weights are needed.
-            vae: as the configuration describes it; no weights are needed.
+            unet: as the configuration describes it; its weights are not needed.
+            vae: as the configuration describes it; its weights are not needed.
 
         Raises:
-            UserError: one is not; as where a model cut from SDXL is taken for a whole one.
+            UserError: one is not; for instance if a smaller model cut from SDXL is taken for a whole one.
         """
         tensors = {name: torch.empty(info.shape, device="meta") for name, info in self.header.items()}
         converters = {"UNet": (unet, convert_ldm_unet_checkpoint), "VAE": (vae, convert_ldm_vae_checkpoint)}
@@ -170,7 +169,7 @@ class Checkpoint:
                 raise self._unfitting(name, str(key)) from error
             wanted = {key: tensor.shape for key, tensor in module.state_dict().items()}
             different = [key for key in shapes.keys() | wanted.keys() if shapes.get(key) != wanted.get(key)]
-            if name == "UNet":  # beside a VAE there may be parts of its training
+            if name == "UNet":  # a VAE may come with parts that only its training needs
                 taken = {id(tensor) for tensor in given.values()}
                 left = {key for key, tensor in tensors.items() if id(tensor) not in taken}
                 different += [key for key in left if key.startswith(UNET)]
@@ -219,7 +218,7 @@ class Checkpoint:
 
     @property
     def _scheduler_folders(self) -> list[Path]:
-        """Where a scheduler_config.json of the file's own may lie, where its other configuration is not its own."""
+        """Folders that may hold the file's own scheduler_config.json, if its other configuration is not its own."""
         if self._own_folder is not None:
             return []
         folders = [self.path.with_suffix(""), *repository_folders(self.path)]
@@ -231,11 +230,11 @@ class Checkpoint:
         return self._own_folder is not None or any(place.is_file() for place in places)
 
     def _sampling_of_training(self) -> Sampling:
-        """Read the .yaml files that belong to it: named as the file is, in its folder, or beside it.
+        """Read the .yaml file that belongs to it: with the file's name, in its folder, or beside it.
 
-        One beside it may be anything: it counts where nothing of the file's own says how it is sampled, there is no
-        other checkpoint whose it may be, and it is for a UNet of this width. What cannot be read says nothing, nor do
-        those that contradict each other.
+        One beside it may be anything: it counts only if the file has no scheduler configuration of its own, there is no
+        other checkpoint that it may belong to, and it is for a UNet of this width. Unreadable files are ignored, and so
+        are files that contradict each other.
         """
         inside = sorted(self.path.with_suffix("").glob("*.y*ml"))
         own = [path for ending in (".yaml", ".yml") if (path := self.path.with_suffix(ending)).is_file()] or inside
@@ -266,9 +265,9 @@ class Checkpoint:
 
 
 def _reference_configuration(family: Family, *, name: str) -> Path:
-    """Find the configuration files of a family's usual model among what the Hub's client keeps on this machine.
+    """Return the folder with the configuration of a family's usual model in the Hub's cache on this machine.
 
-    diffusers would fetch them itself, even where it is told to use local files only; so it is always handed a folder.
+    diffusers would fetch it itself, even when told to use local files only; so it is always given a folder.
     """
     for folder in _kept_on_disk(family.references):
         if is_whole_configuration(folder, family):
@@ -277,17 +276,17 @@ def _reference_configuration(family: Family, *, name: str) -> Path:
 
 
 def _kept_on_disk(repos: tuple[str, ...]) -> Iterator[Path]:
-    """List the folders that hold anything of some repositories, whole or not."""
+    """Yield the local folders that hold any files of some repositories, complete or not."""
     for repo in repos:
         with suppress(LocalEntryNotFoundError):
             yield Path(snapshot_download(repo, local_files_only=True, allow_patterns=_CONFIGURATIONS))
-    for entry in published_models():  # which may have been downloaded by this app, at a version of its own
+    for entry in published_models():  # this app may have downloaded these, at a revision of its own
         if any(part.repo in repos for part in entry.parts):
             yield entry.location
 
 
 def _present_name(name: str, family: Family) -> str:
-    """Return the name that diffusers looks for, of a tensor of a CLIP text encoder."""
+    """Return diffusers' name for a tensor of a CLIP text encoder; other names are unchanged."""
     for prefix in family.checkpoint_encoders:
         if name.startswith(prefix) and name.removeprefix(prefix).startswith(_TEXT_PARTS):
             return f"{prefix}text_model.{name.removeprefix(prefix)}"

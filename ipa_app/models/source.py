@@ -23,7 +23,7 @@ from ipa_app.models.single_file import Checkpoint
 from ipa_app.models.tokenizer import load_tokenizer
 from ipa_app.models.weights import Header
 
-# UNets that draw nothing from noise alone, by the channels that they take.
+# UNets that cannot draw from noise alone, by the number of channels that they take.
 _SPECIAL_UNETS = {
     5: Message("purpose.depth"),
     7: Message("purpose.enlarging"),
@@ -33,15 +33,15 @@ _SPECIAL_UNETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Source(ABC):
-    """A base model on disk, found to be whole and to fit together; each of its files is read once.
+    """A base model on disk, checked to be complete and consistent; each of its files is read once.
 
     Attributes:
-        title: what people call the model.
+        title: the model's name for users.
         family: how it is built.
         folder: its configuration files, in diffusers layout; the weights too, unless there is a checkpoint.
         index: its model_index.json.
         scheduler: its scheduler; each drawing needs one of its own.
-        sampling: what is told of how it is sampled beside its configuration.
+        sampling: what is known of how it is sampled beside its configuration.
         parts: the parts of the folder that have weights, by name.
     """
 
@@ -56,7 +56,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def unet_header(self) -> Header:
-        """What is said of the UNet's tensors, and of others where they lie in the same file.
+        """The header of the UNet's tensors, including others if they are in the same file.
 
         Raises:
             UserError: it has no weights, or they cannot be read.
@@ -65,7 +65,7 @@ class Source(ABC):
     @property
     @abstractmethod
     def channels(self) -> int:
-        """How many channels the UNet takes."""
+        """Number of channels that the UNet takes."""
 
     @abstractmethod
     def numel(self) -> dict[str, int]:
@@ -77,17 +77,17 @@ class Source(ABC):
 
     @abstractmethod
     def stored_bfloat16(self) -> bool:
-        """Whether the UNet's weights lie on disk in bfloat16."""
+        """Whether the UNet's weights are stored in bfloat16."""
 
     @abstractmethod
     def check(self, unet: UNet2DConditionModel) -> None:
-        """Make sure that the weights are there, are plain numbers and fit their configuration; none is read for it.
+        """Check that the weights are there, are plain numbers and fit their configuration, without reading any.
 
         Args:
             unet: see `unet_layout`.
 
         Raises:
-            UserError: they do not.
+            UserError: they are not, or do not fit.
         """
 
     @abstractmethod
@@ -102,10 +102,10 @@ class Source(ABC):
         """Build the UNet without memory for its weights, to see what fits it.
 
         Raises:
-            UserError: it draws nothing from noise alone, as an inpainting model's, or does not fit the other parts.
+            UserError: it cannot draw from noise alone, such as an inpainting model's, or does not fit the other parts.
         """
         unet = cast(UNet2DConditionModel, self.parts["unet"].layout(UNet2DConditionModel))
-        # A checkpoint may be another sort than its family's usual model.
+        # A checkpoint may be of another sort than its family's usual model.
         self._check_channels(self.channels, unet.config.out_channels)
         self._check_widths(unet)
         self.check(unet)
@@ -136,7 +136,7 @@ class Source(ABC):
         raise UserError("model.for_something_else", title=self.title, purpose=purpose, channels=given)
 
     def _check_widths(self, unet: UNet2DConditionModel) -> None:
-        """Make sure that the parts hand each other what they take.
+        """Check that the parts' inputs and outputs match.
 
         Raises:
             UserError: they do not; the message names both sides.
@@ -173,7 +173,7 @@ class _Folder(Source):
         return any(tensor.dtype == "BF16" for tensor in self.unet_header.values())
 
     def check(self, unet: UNet2DConditionModel) -> None:
-        del unet  # whether weights fit their own configuration is found out where they are read
+        del unet  # whether weights fit their own configuration is checked when they are read
         for part in self.parts.values():
             part.check()
 
@@ -187,7 +187,7 @@ class _Folder(Source):
 
 @dataclass(frozen=True, kw_only=True)
 class _SingleFile(Source):
-    """A model whose weights lie in one file.
+    """A model whose weights are in one file.
 
     Attributes:
         checkpoint: the file.
@@ -217,7 +217,7 @@ class _SingleFile(Source):
 
 
 def open_source(entry: ModelEntry) -> Source:
-    """Find out what a catalogue entry's location is.
+    """Open a catalogue entry's location as a folder or a checkpoint.
 
     Raises:
         UserError: there is nothing, or nothing that works here.
@@ -236,7 +236,7 @@ def open_source(entry: ModelEntry) -> Source:
     parts = {name: Part(folder / name, title) for name in family.modules}
     name = class_name(index, "scheduler")
     if checkpoint is not None:
-        family = checkpoint.family  # of which its configuration is one
+        family = checkpoint.family  # more specific than the configuration's
         (name, config), sampling = checkpoint.scheduler(name), checkpoint.sampling
     else:
         config = read_json(folder / "scheduler" / "scheduler_config.json")

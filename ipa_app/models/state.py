@@ -1,4 +1,4 @@
-"""Where a model stands and how it is held in memory, as data for the page and for programs. Imports quickly."""
+"""The state of a model and how it is held in memory, as data for the page and for programs. Imports quickly."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class MemoryUse:
         needed: bytes that it takes, drawing included; an estimate.
         savings: what was done to save memory, all of it slower or coarser: "half" precision where single was wanted,
             parts that wait in main memory until they are needed ("offload"), tiled decoding ("tiled").
-        free: bytes that were free on the device, where anything was saved.
-        wanted: bytes that it would have taken otherwise, where anything was saved.
+        free: bytes that were free on the device, if memory was saved.
+        wanted: bytes that it would have taken otherwise, if memory was saved.
     """
 
     device: Device
@@ -42,15 +42,15 @@ ModelPhase = Literal["absent", "downloading", "loading", "ready", "failed"]
 
 @dataclass(frozen=True, kw_only=True)
 class ModelState:
-    """What the manager has of a model.
+    """The state of a model.
 
     Attributes:
-        phase: where it stands.
-        message: a few words for people: what is being done, or why it failed.
-        progress: share of the downloading or loading that is done, 0 to 1.
+        phase: from absent to ready, or failed.
+        message: a few words for users: what is being done, or why it failed.
+        progress: share of the download or load that is done, 0 to 1.
         memory: how the model is held, when it is ready.
-        scheduler: the class name of its sampler, when it is ready.
-        precision: of its weights, by torch's name, when it is ready.
+        scheduler: the class name of its scheduler, when it is ready.
+        precision: of its weights, by PyTorch's name, when it is ready.
     """
 
     phase: ModelPhase = "absent"

@@ -1,8 +1,8 @@
-"""Prompt styles: words that stand around a prompt, and others beside a negative prompt, under a name.
+"""Prompt styles: words put around a prompt, and others beside a negative prompt, under a name.
 
-They are read from files as other programs have them: a JSON list of `{"name", "prompt", "negative_prompt"}`, as those
-of Fooocus and ComfyUI's stylers, or a CSV file with columns of these names, as AUTOMATIC1111's webui's. The prompt
-stands where a style's text has `{prompt}`, and before it where it has not.
+They are read from files in other programs' formats: a JSON list of `{"name", "prompt", "negative_prompt"}`, as used by
+Fooocus and ComfyUI's stylers, or a CSV file with columns of these names, as used by AUTOMATIC1111's webui. The prompt
+replaces `{prompt}` in a style's text, or comes before a text without it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _ENDINGS = (".json", ".csv")
 _BETWEEN = " ,\n"
 
 Trouble = tuple[Path, Message]
-"""A file, and in one sentence what of it cannot be used."""
+"""A file, and one sentence on what in it cannot be used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ class Style:
 
     Attributes:
         name: what requests call it.
-        prompt: with `{prompt}` where the prompt stands; may be empty.
+        prompt: with `{prompt}` in place of the prompt; may be empty.
         negative_prompt: the same for the negative prompt.
     """
 
@@ -46,10 +46,10 @@ class Style:
     negative_prompt: str = ""
 
     def __post_init__(self) -> None:
-        """Make sure that it is a style.
+        """Check the values.
 
         Raises:
-            ValueError: it is none.
+            ValueError: the name or a text is not valid.
             UserError: a weight in it is out of bounds.
         """
         if not isinstance(self.name, str) or not 0 < len(self.name.strip()) <= LONGEST_NAME:
@@ -65,7 +65,7 @@ class Style:
 
     @property
     def words(self) -> str:
-        """All that it adds, for a look at the words in it."""
+        """All text that it adds, for checking its words."""
         return without_weights(f"{self.prompt}\n{self.negative_prompt}".replace(_PLACE, ""))
 
 
@@ -78,13 +78,13 @@ def _filled(template: str, text: str) -> str:
 
 
 def find_styles(named: str) -> tuple[dict[str, Style], list[Trouble]]:
-    """Read the shipped styles, and those of every file and folder that IPA_STYLES names.
+    """Read the built-in styles, and those of every file and folder that IPA_STYLES names.
 
     Args:
         named: files and folders, separated as in PATH or by semicolons.
 
     Returns:
-        Styles by name, of two alike the later one, and what could not be used.
+        Styles by name, the later of two with the same name, and what could not be used.
     """
     found: dict[str, Style] = {}
     trouble: list[Trouble] = []
@@ -111,7 +111,7 @@ def read_styles(path: Path) -> tuple[list[Style], list[Message]]:
     """Read a file of styles.
 
     Returns:
-        The styles, and a sentence on each entry that is none.
+        The styles, and a message on each entry that is not a style.
 
     Raises:
         UserError: the file cannot be read at all.
@@ -133,7 +133,7 @@ def _entries(path: Path) -> Iterable[Any]:
         if path.suffix.lower() == ".csv":
             with path.open(encoding="utf-8-sig", newline="") as file:
                 return list(csv.DictReader(file))
-        # Bytes: a byte order mark, or UTF-16, is found out from them.
+        # As bytes: json detects a byte order mark, or UTF-16.
         content = json.loads(path.read_bytes())
     except (OSError, ValueError, csv.Error, RecursionError) as error:
         raise UserError("styles.unreadable", path=path, error=error) from error
@@ -143,7 +143,7 @@ def _entries(path: Path) -> Iterable[Any]:
 
 
 def style_called(name: str, styles: Mapping[str, Style], *, title: str) -> Style | None:
-    """Find a style by what requests call it; None where they call none.
+    """Return a style by its name in requests; None for an empty name.
 
     Args:
         name: of the style, or empty.

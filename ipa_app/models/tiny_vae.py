@@ -1,7 +1,7 @@
-"""A small autoencoder beside a model's own, for live pictures and previews: AutoencoderTiny of diffusers, as TAESD is.
+"""A small autoencoder beside a model's own, for live pictures and previews: diffusers' AutoencoderTiny, such as TAESD.
 
-It decodes the same latents in a fraction of the time, fine lines less exactly (github.com/madebyollin/taesd). What is
-kept comes from the model's own.
+It decodes the same latents in a fraction of the time, fine lines less exactly (github.com/madebyollin/taesd). Pictures
+that are kept are decoded by the model's own.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ def load_tiny_vae(
     device: torch.device,
     memory_format: torch.memory_format,
 ) -> AutoencoderTiny | None:
-    """Read a model's small autoencoder; None where it has none, or one that cannot be used, which the log says.
+    """Read a model's small autoencoder; None if it has none, or one that cannot be used, which is logged.
 
     Args:
         folder: of the model.
         vae: the model's own, whose latents it is to decode.
         title: of the model, for messages.
         dtype: of the weights in memory.
-        device: where it works; it is so small that it never waits elsewhere for its turn.
-        memory_format: how its channels lie there.
+        device: where it runs; it is so small that it is never offloaded.
+        memory_format: of its weights there.
     """
     folder = folder / TINY_VAE_FOLDER
     if find_weights(folder, prefer_half=False) is None:
@@ -57,5 +57,5 @@ def load_tiny_vae(
 
 
 def _shape(channels: int, levels: Any) -> tuple[int, int]:
-    """Return what latents are like: how many channels they have, and how many pixels one stands for, on a side."""
+    """Return the number of channels of latents, and the side in pixels of the square that one stands for."""
     return channels, 2 ** (len(levels) - 1)

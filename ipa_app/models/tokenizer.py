@@ -1,4 +1,4 @@
-"""Reading a model's tokenizer: one that is not whole is refused, as it would split words otherwise and say nothing."""
+"""Reading a model's tokenizer. An incomplete one is refused, as it would silently split words differently."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ _SETTINGS = "tokenizer_config.json"
 
 
 def load_tokenizer(folder: Path, *, title: str, most_tokens: int) -> CLIPTokenizer:
-    """Read a tokenizer and make sure that it is whole.
+    """Read a tokenizer and check that it is complete.
 
     Args:
         folder: with its vocabulary, as transformers saves it.
         title: of the model that it belongs to, for messages.
-        most_tokens: how many its text encoder takes; tokenizer_config.json says it too, but may be missing.
+        most_tokens: how many tokens its text encoder takes; tokenizer_config.json has it too, but may be missing.
 
     Raises:
         UserError: something is missing or damaged.
@@ -42,7 +42,7 @@ def load_tokenizer(folder: Path, *, title: str, most_tokens: int) -> CLIPTokeniz
     except Exception as error:
         logger.warning("%s: %s", folder, error)
         for file in (*VOCABULARIES, _SETTINGS):
-            read_json(folder / file)  # says of one that is broken which it is
+            read_json(folder / file)  # raises with the file's name if it is broken
         raise UserError("model.damaged_files", title=title, folder=folder) from error
     if unbuilt is not None:
         logger.warning("%s: no merges make %r of its vocabulary", folder, unbuilt)
@@ -51,12 +51,12 @@ def load_tokenizer(folder: Path, *, title: str, most_tokens: int) -> CLIPTokeniz
 
 
 def _unbuilt(vocabulary: Mapping[str, int], merges: Iterable[tuple[str, str]], *, whole: Collection[str]) -> str | None:
-    """Return an entry that no text can become; None where there is none, as in every whole CLIP.
+    """Return an entry that no text can produce; None if there is none, as in every complete CLIP tokenizer.
 
     Args:
         vocabulary: the entries of a byte-pair encoding.
-        merges: the pairs that are put together.
-        whole: entries that are taken out of the text as they are.
+        merges: the pairs that are merged.
+        whole: special tokens that are matched in the text as they are.
     """
     built = {"".join(pair) for pair in merges}
     letters = (entry for entry in vocabulary if entry not in built and entry not in whole)

@@ -1,4 +1,4 @@
-"""Bytes and seconds in human-readable units, and how far, how fast and how near its end a download is."""
+"""Bytes and seconds in human-readable units, and a download's progress, speed and remaining time."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def size_text(count: float) -> str:
 
 
 def time_text(seconds: float) -> Message:
-    """Return a duration as text, rounded as it deserves, from 2 seconds on: "20 seconds", "3 minutes", "1.5 hours"."""
+    """Return a duration as text, suitably rounded, at least 2 seconds: "20 seconds", "3 minutes", "1.5 hours"."""
     if seconds < 90:
         return Message("amount.seconds", number=max(2, round(seconds)))
     if seconds < 90 * 60:
@@ -34,12 +34,12 @@ class Meter:
     """Counts the bytes of a download. For one thread."""
 
     def __init__(self, total: int, *, done: int = 0, clock: Callable[[], float] = time.monotonic) -> None:
-        """Begin to count.
+        """Start counting.
 
         Args:
             total: bytes in all.
-            done: bytes that are there from an earlier try.
-            clock: gives the time in seconds.
+            done: bytes that an earlier try has fetched.
+            clock: returns the time in seconds.
         """
         self.total = total
         self.done = done
@@ -47,7 +47,7 @@ class Meter:
         self._arrived: deque[tuple[float, int]] = deque([(clock(), 0)])
 
     def add(self, count: int) -> None:
-        """Count bytes that have arrived; fewer than 0 take back what has to be fetched again."""
+        """Count bytes that have arrived; a negative number takes back what has to be fetched again."""
         self.done += count
         now = self._clock()
         self._arrived.append((now, max(count, 0)))
@@ -56,19 +56,19 @@ class Meter:
 
     @property
     def share(self) -> float:
-        """How much is done, 0 to 1."""
+        """Share that is done, 0 to 1."""
         return min(1.0, max(0.0, self.done / self.total)) if self.total else 1.0
 
     @property
     def speed(self) -> float:
-        """Bytes per second over the last seconds; 0 where that is not known yet."""
+        """Bytes per second over the last seconds; 0 if not known yet."""
         began = self._arrived[0][0]
         elapsed = self._clock() - began
-        # The first one only marks when the window begins: its bytes came before.
+        # The first entry only marks the start of the window: its bytes came before.
         return sum(count for when, count in self._arrived if when > began) / elapsed if elapsed > _SPEED_AFTER_S else 0
 
     def text(self) -> Message:
-        """Return how far it is, for people: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
+        """Return the progress as text for users: "1.2 of 4.0 GB, 23 MB/s, 2 minutes left"."""
         done, total = size_text(self.done), size_text(self.total)
         arrived = Message("download.arrived", done=done.removesuffix(total[-3:]), total=total)
         speed = self.speed

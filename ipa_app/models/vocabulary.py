@@ -1,6 +1,6 @@
-"""What the words of a model that knows few are called in other languages.
+"""Dictionaries that translate other languages into the few words that a small model knows.
 
-Beside a model's `words.json`, `words.zh.json` is its dictionary of Chinese, and so for every language, by its tag:
+Beside a model's `words.json`, `words.zh.json` is its dictionary for Chinese, and so on for every language tag:
 
     {
         "species": {"cat": ["猫", "猫咪"], "teddy bear": ["泰迪熊"]},
@@ -9,14 +9,15 @@ Beside a model's `words.json`, `words.zh.json` is its dictionary of Chinese, and
         "articles": {"a": ["species"]}
     }
 
-By the same groups, it says of the model's words, one or several together, how people write them. The first way is the
-one that is shown. What means nothing to the model, as particles do, stands for no word.
+In the same groups as words.json, it lists for each of the model's words, or several together, the forms in that
+language. The first form is the one that is shown. Forms that mean nothing to the model, such as particles, belong to
+the empty word.
 
-Where what is said of something comes before it, as in Chinese, `clauses` says how that begins and ends: a model knows
-it in its own order alone. What begins with one of `begin` has none of these in it, and may have those of `within`.
-What is moved behind its noun comes before the next of `join`, and before what means nothing. `articles` has a word to
-be said before what begins with a word of the groups that it names, where the language has no such word: without it,
-and with clauses before their nouns, a model that has learned from whole English captions loses the first colour.
+In languages such as Chinese, clauses come before the noun they describe, but the model knows only its own order.
+`clauses` lists how they begin and end. A clause that begins with a word of `begin` contains no other of these, but may
+contain those of `within`. A clause is moved behind its noun, before the next word of `join` or empty word. `articles`
+has a word to put before a text that begins with a word of the named groups, if the language has no articles: without
+it, and with clauses before their nouns, a model trained on whole English captions loses the first colour.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ipa_app.errors import UserError
 from ipa_app.models.folder import read_json
 
 _FILE = re.compile(r"words\.([A-Za-z]+(?:-\w+)*)\.json")
-# Of scripts that have spaces between words; Chinese and Japanese have none.
+# Letters of scripts with spaces between words; Chinese and Japanese have none.
 _LETTER = r"[^\W\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]"
 _SPACES = re.compile(r"[^\S\n]+")
 _STOP = re.compile(r"[,;!?\n，。；！？]|\.(?!\d)")
@@ -49,11 +50,10 @@ class Dictionary:
     """A model's words in another language.
 
     Attributes:
-        groups: by the name of a group, how each of its entries is written; an entry is one or several of the model's
+        groups: by the name of a group, the forms of each of its entries; an entry is one or several of the model's
             words, or none.
-        clauses: how those begin and end that come before what they say something of, by the model's words or as they
-            are written.
-        articles: what is said before the first word, where that is of the groups that each is given for.
+        clauses: how clauses that come before their nouns begin and end, as the model's words or as written forms.
+        articles: each article with the groups that it is put before, if the first word is of one of them.
     """
 
     groups: Groups
@@ -63,7 +63,7 @@ class Dictionary:
     def translated(self, text: str) -> str:
         """Return a text in the model's words; what the dictionary does not have stays as it is.
 
-        Of what begins at one place the longest is taken.
+        Of several forms that begin at the same place the longest is used.
         """
         if not self._pattern.search(text):
             return text
@@ -75,11 +75,11 @@ class Dictionary:
         return f"{self._articles[first[0]]} {own}" if first and first[0] in self._articles else own
 
     def shown(self, group: str) -> list[str]:
-        """Return how the words of a group are written, one way for each."""
+        """Return the forms of the words of a group that are shown, one for each."""
         return [forms[0] for entry, forms in self.groups.get(group, {}).items() if entry]
 
     def _pieces(self, text: str) -> Iterator[tuple[str, str | None]]:
-        """Yield a text piece by piece, each with the words that it stands for; None for what is not known."""
+        """Yield the pieces of a text, each with the model's words for it; None for what is not known."""
         end = 0
         for match in self._pattern.finditer(text):
             if match.start() > end:
@@ -91,7 +91,7 @@ class Dictionary:
 
     @cached_property
     def _entries(self) -> Mapping[str, str]:
-        """What each form stands for; the forms in small letters."""
+        """The model's words for each form; forms in lower case."""
         entries = (entry for group in self.groups.values() for entry in group.items())
         return {form.lower(): own for own, forms in entries for form in forms}
 
@@ -108,7 +108,7 @@ class Dictionary:
 
 
 def _whole(form: str) -> str:
-    """Return a pattern of a form that is no part of a longer word."""
+    """Return a pattern that matches a form, but not within a longer word."""
     before = f"(?<!{_LETTER})" if re.match(_LETTER, form[0]) else ""
     after = f"(?!{_LETTER})" if re.match(_LETTER, form[-1]) else ""
     return f"{before}{re.escape(form)}{after}"
@@ -116,7 +116,7 @@ def _whole(form: str) -> str:
 
 @dataclass
 class _Clause:
-    """Words in the model's order, and clauses that wait for what they say something of."""
+    """Words in the model's order, and clauses that wait for the noun they describe."""
 
     words: list[str] = field(default_factory=list)
     waiting: list[str] = field(default_factory=list)
@@ -124,20 +124,20 @@ class _Clause:
     rank: str = ""
 
     def settle(self) -> None:
-        """Put what waits here."""
+        """Put the waiting clauses here."""
         self.words += self.waiting
         self.waiting = []
 
 
 class _Sentence:
-    """Puts clauses behind what they say something of."""
+    """Moves clauses behind the nouns they describe."""
 
     def __init__(self, rules: Mapping[str, Sequence[str]]) -> None:
         self._rules = {key: frozenset(rules.get(key, ())) for key in _CLAUSE_KEYS}
         self._open = [_Clause()]
 
     def add(self, written: str, own: str | None) -> None:
-        """Add a piece of the text, and what it stands for."""
+        """Add a piece of the text, with the model's words for it."""
         top, said = self._open[-1], {written, own}
         rank = next((each for each in ("begin", "within") if said & self._rules[each]), "")
         if _STOP.search(written):
@@ -151,7 +151,7 @@ class _Sentence:
             self._open.append(_Clause([own or ""], rank=rank))
         elif own is None and not re.search(r"\w", written):
             if not written.isspace():
-                top.settle()  # a bracket holds together what is in it
+                top.settle()  # clauses do not move across brackets and other signs
             top.words.append(written)
         else:
             if not own or own in self._rules["join"]:
@@ -162,19 +162,19 @@ class _Sentence:
             top.words.append(written if own is None else own)
 
     def text(self) -> str:
-        """Return all that was added."""
+        """Return the whole text."""
         self._close_all()
         return " ".join(self._open[0].words)
 
     def _close(self) -> None:
-        """End the innermost clause: it waits for what comes next."""
+        """End the innermost clause: it waits for the noun that comes next."""
         clause = self._open.pop()
         clause.settle()
         self._open[-1].waiting.append(" ".join(clause.words))
         self._open[-1].has_head = False
 
     def _close_all(self) -> None:
-        """Leave everything that is open where it is, as what has no end is no such clause."""
+        """Leave all open clauses where they are, as one without an end is not a clause."""
         for clause in self._open:
             clause.settle()
         first, *others = self._open
@@ -184,7 +184,7 @@ class _Sentence:
 
 
 def read_dictionaries(folder: Path) -> dict[str, Dictionary]:
-    """Read the dictionaries that lie in a model's folder, by the tags of their languages.
+    """Read the dictionaries in a model's folder, by their language tags.
 
     Raises:
         UserError: one has another form.

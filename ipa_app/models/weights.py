@@ -1,4 +1,4 @@
-"""Which files hold a part's weights, and what is in them; nothing is loaded."""
+"""Finding the files with a part's weights, and reading their headers; nothing is loaded."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ from ipa_app.errors import UserError
 
 logger = logging.getLogger(__name__)
 
-# Pieces of one file have their number before the variant (older libraries) or behind it.
+# Pieces of one file have their number before the variant (older libraries) or after it.
 _PIECE = r"(?:-(?P<piece{0}>\d+)-of-(?P<pieces{0}>\d+))?"
 _WEIGHT_FILE = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
     rf"{_PIECE.format(1)}(?:\.(?P<variant>\w+))?{_PIECE.format(2)}\.(?P<kind>safetensors|bin)"
 )
-# In the order in which they are taken; others come after these, and what is no model to draw with comes last.
+# In order of preference; other variants come after these, and the one not meant for drawing comes last.
 _FOR_HALF = ("fp16", "bf16", None, "fp32", "ema")
 _FOR_SINGLE = (None, "fp32", "ema", "fp16", "bf16")
 _LAST = "non_ema"
-# No header of a real file comes near this, pictures in its notes and all; more is a file of something else.
+# No header of a real file comes near this, even with pictures in its metadata; a larger one is something else.
 _LARGEST_HEADER = 100 * 2**20
 
 _PLAIN = ("F64", "F32", "F16", "BF16")
-# What a quantised file keeps beside its packed numbers, or instead of their names.
+# Endings of tensor names that a quantised file has beside, or instead of, the usual ones.
 _QUANTISED_KEYS = {
     "quant_state.bitsandbytes__nf4": "NF4",
     "quant_state.bitsandbytes__fp4": "FP4",
@@ -49,19 +49,19 @@ _QUANTISED_KEYS = {
     "SCB": "int8",
 }
 _QUANTISED_DTYPES = {"F8": "fp8", "I8": "int8", "U8": "uint8", "I4": "int4", "U4": "int4", "F4": "fp4", "F6": "fp6"}
-# Counters and positions, which are whole numbers in every file.
+# Counters and positions, which are integers in every file.
 _COUNTERS = ("position_ids", "num_batches_tracked", "num_updates", "global_step", "decay")
 
 
 class Header(Mapping[str, TensorInfo]):
-    """The tensors of a weights file by name, and what its maker noted."""
+    """The tensors of a weights file by name, and its metadata."""
 
     def __init__(self, tensors: Mapping[str, TensorInfo], *, notes: Mapping[str, str] | None = None) -> None:
         """Hold what was read.
 
         Args:
             tensors: by name.
-            notes: of the maker, as `modelspec.title`; only safetensors files have them.
+            notes: metadata such as `modelspec.title`; only safetensors files have any.
         """
         self._tensors = tensors
         self.notes: Mapping[str, str] = notes or {}
@@ -76,16 +76,16 @@ class Header(Mapping[str, TensorInfo]):
         return len(self._tensors)
 
     def has(self, *prefixes: str) -> bool:
-        """Return whether a tensor's name begins with one of these."""
+        """Whether any tensor's name begins with one of these."""
         return any(name.startswith(prefixes) for name in self._tensors)
 
     def numel(self, belongs: Callable[[str], bool] = lambda _: True) -> int:
-        """Count the elements of the tensors whose names belong to what is counted."""
+        """Count the elements of the tensors whose names satisfy `belongs`."""
         return sum(tensor.numel for name, tensor in self._tensors.items() if belongs(name))
 
     @property
     def quantisation(self) -> str | None:
-        """The format that the weights are packed in, such as "fp8"; None for plain floating-point numbers."""
+        """The format in which the weights are quantised, such as "fp8"; None for plain floating-point numbers."""
         for name in self._tensors:
             for mark, kind in _QUANTISED_KEYS.items():
                 if name.endswith(mark):
@@ -105,9 +105,9 @@ class WeightFiles:
 
     Attributes:
         paths: one, or all pieces of one.
-        variant: what from_pretrained() calls this choice, such as "fp16"; None for the plain files.
-        is_safetensors: otherwise they are PyTorch files, read as plain weights only.
-        missing: number of the first piece that is not there, 0 where all are.
+        variant: from_pretrained()'s name for this choice, such as "fp16"; None for the plain files.
+        is_safetensors: whether they are safetensors; otherwise they are PyTorch files, read as plain weights only.
+        missing: number of the first piece that is missing; 0 if none is.
     """
 
     paths: tuple[Path, ...]
@@ -131,24 +131,24 @@ class WeightFiles:
 
     @property
     def numel(self) -> int:
-        """How many elements are in them."""
+        """Number of elements in them."""
         return self.header.numel()
 
     @property
     def options(self) -> dict[str, object]:
-        """What from_pretrained() needs to be told to read these and no others."""
+        """Arguments of from_pretrained() for reading these files and no others."""
         return {"variant": self.variant, "use_safetensors": self.is_safetensors}
 
 
 def find_weights(folder: Path, *, prefer_half: bool) -> WeightFiles | None:
-    """Choose a part's weight files: whole ones first, then safetensors, then the precision.
+    """Choose a part's weight files: complete ones first, then safetensors, then by precision.
 
     Args:
         folder: of one part, such as `unet`.
-        prefer_half: take half-precision files where there are both; otherwise the plain ones.
+        prefer_half: whether to take half-precision files if there are both; otherwise the plain ones.
 
     Returns:
-        None when the folder has no weights.
+        The files; None if the folder has no weights.
     """
     found: dict[tuple[bool, str | None, int], dict[int, Path]] = {}
     for path in sorted(folder.glob("*")):
@@ -178,14 +178,14 @@ def _rank(variant: str | None, order: tuple[str | None, ...]) -> tuple[int, str]
 
 
 def read_header(path: Path, *, pickles: bool = True) -> Header:
-    """Read what a file says of its tensors; what kind of file it is, is told by its content.
+    """Read the header of a weights file; the kind of file is recognised by its content.
 
     Args:
         path: of the file.
         pickles: whether it may be a PyTorch file, which is read as plain weights only.
 
     Raises:
-        UserError: it is damaged, no file of plain weights, or not the file itself but what stands for it.
+        UserError: it is damaged, not a file of plain weights, or only a Git LFS pointer to one.
     """
     try:
         beginning = read_beginning(path, called=_where(path))
@@ -205,26 +205,26 @@ def read_header(path: Path, *, pickles: bool = True) -> Header:
 
 
 def quantised(place: str, kind: str) -> UserError:
-    """Return an error that says that something is stored in a form that is not drawn with here.
+    """Return the error for weights in a quantised format, which is not supported here.
 
     Args:
         place: the file or part.
-        kind: of the form, such as "fp8".
+        kind: the format, such as "fp8".
     """
     return UserError("file.quantised", name=place, format=kind)
 
 
 def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
-    """Load the tensors of a PyTorch file as plain weights, without the "state_dict" that may be wrapped around them.
+    """Load the tensors of a PyTorch file as plain weights, unwrapped from any "state_dict" around them.
 
     Args:
         path: of the file.
-        device: where to; "meta" reads names and sizes alone.
+        device: where to load them; "meta" reads names and sizes alone.
 
     Raises:
         UserError: it is damaged or holds more than weights.
     """
-    import torch  # the catalogue reads headers before the page is up, and takes no PyTorch files
+    import torch  # not at the top: the catalogue reads headers before the page is up, and never PyTorch files
 
     try:
         content = read_pickled(path, device=device)
@@ -232,7 +232,7 @@ def load_pickled(path: Path, *, device: str = "cpu") -> dict[str, Any]:
         logger.info("%s: %s", path, error)
         raise no_plain_weights(_where(path)) from error
     while isinstance(content, dict) and isinstance(content.get("state_dict"), dict):
-        content = content.pop("state_dict")  # taken out, so that one that holds itself comes to an end
+        content = content.pop("state_dict")  # removed, so that the loop ends if a dict holds itself
     if not isinstance(content, dict):
         content = {}
     return {str(name): value for name, value in content.items() if isinstance(value, torch.Tensor)}

@@ -1,1 +1,1 @@
-"""Poses: skeletons as data, drawn as OpenPose pictures, found in photos, and the presets that ship with the app."""
+"""Poses: skeletons as data, drawing them as OpenPose pictures, detecting them in photos, and the bundled presets."""

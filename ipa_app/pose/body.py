@@ -1,7 +1,7 @@
-"""The body as OpenPose knows it: the names of its 18 joints, the bones between them, and their colours; and its hands.
+"""OpenPose's body model: names of the 18 joints, the bones between them, and their colours; and the hands.
 
-Plain data in OpenPose's own order (see `skeleton`), for whoever shows a skeleton without drawing the picture itself;
-a test holds it against what `draw` draws.
+Plain data in OpenPose's order (see `skeleton`), for displaying a skeleton without drawing the picture itself;
+a test compares it with what `draw` draws.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ JOINT_NAMES = (
 
 
 def joint_title(name: str) -> Message:
-    """Return what people call a joint."""
+    """Return the display name of a joint."""
     return Message(f"joint.{name.replace(' ', '_')}")
 
 
@@ -79,7 +79,7 @@ BONES = (
     (0, 15),
     (15, 17),
 )
-"""The two joints at the ends of every bone, in the order in which bones are drawn."""
+"""The joints at both ends of every bone, in drawing order."""
 
 # Bones take the joints' colours in the order of the list, at 60 % of their brightness.
 BONE_COLOURS: tuple[Rgb, ...] = tuple(
@@ -94,7 +94,7 @@ def _mirrored(name: str) -> str:
 
 
 MIRRORED = tuple(JOINT_NAMES.index(_mirrored(name)) for name in JOINT_NAMES)
-"""For every joint the one that it becomes in a mirror: left and right change places."""
+"""For every joint, its mirror image: left and right are swapped."""
 
 REST_POSE = (
     (0.0, -0.12),
@@ -116,14 +116,14 @@ REST_POSE = (
     (-0.06, -0.13),
     (0.06, -0.13),
 )
-"""Where the joints of somebody who stands lie from the neck, as fractions of the canvas's shorter side: a first place
-for a joint that was not seen."""
+"""Offsets of a standing person's joints from the neck, as fractions of the canvas's shorter side: initial positions
+for joints that were not seen."""
 
 WRISTS = {"left_hand": JOINT_NAMES.index("left wrist"), "right_hand": JOINT_NAMES.index("right wrist")}
-"""The joint that each hand is at."""
+"""The wrist joint of each hand."""
 
 HAND_BONES = tuple((tip - 1 if tip % 4 != 1 else 0, tip) for tip in range(1, 21))
-"""The two points at the ends of every bone of a hand (see `keypoints`): the wrist and the fingers' roots are joined."""
+"""The points at both ends of every bone of a hand (see `keypoints`); the fingers' roots are joined to the wrist."""
 
 HAND_BONE_COLOURS: tuple[Rgb, ...] = tuple(
     (round(255 * red), round(255 * green), round(255 * blue))
@@ -132,7 +132,7 @@ HAND_BONE_COLOURS: tuple[Rgb, ...] = tuple(
 HAND_POINT_COLOUR: Rgb = (0, 0, 255)
 FACE_POINT_COLOUR: Rgb = (255, 255, 255)
 
-# Points of a face that change places in a mirror: jaw, brows, nostrils, eyes, lips outside and inside, pupils.
+# Points of a face that a mirror swaps: jaw, brows, nostrils, eyes, outer and inner lips, pupils.
 _FACE_PAIRS = (
     *((left, 16 - left) for left in range(8)),
     *((left, 43 - left) for left in range(17, 22)),
@@ -144,4 +144,4 @@ _FACE_PAIRS = (
 )
 _FACE_OTHERS = {**dict(_FACE_PAIRS), **{right: left for left, right in _FACE_PAIRS}}
 FACE_MIRRORED = tuple(_FACE_OTHERS.get(point, point) for point in range(70))
-"""For every point of a face the one that it becomes in a mirror."""
+"""For every point of a face, its mirror image."""

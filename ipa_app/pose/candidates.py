@@ -1,7 +1,7 @@
-"""Where the joints and the bones of drawn skeletons may be, by the hues of dots and lines.
+"""Find candidates for the joints and bones of drawn skeletons, by the hues of dots and lines.
 
-A line of a bone's hue may be that bone, either way round. A joint may be at every dot of its hue, and at every end of
-its bones. Which of all these there are is not decided here.
+A line of a bone's hue may be that bone, in either direction. A joint may be at any dot of its hue and at any end of
+its bones. Choosing between the candidates is not done here.
 """
 
 from __future__ import annotations
@@ -18,19 +18,19 @@ import numpy as np
 from ipa_app.pose.palettes import Palette
 from ipa_app.pose.strokes import ColouredPart, Stroke, dot_width, find_strokes, hues_at, line_width, without_gaps
 
-# What a bone is worth: one that is a line, one of which the hue is seen between two dots, and two dots that touch.
+# Score of a bone that is a line, of one whose hue shows between two dots, and of two dots that touch.
 _BONE, _SHORT_BONE, _TOUCHING = 1.0, 0.8, 0.3
-# As many strokes of one hue have the most people, and ten with all their fingers; writing has more, and takes long.
+# Most strokes of one hue: enough for the most people, or for ten with all their fingers. Writing has more, and is slow.
 _MOST_ALIKE = 80
-# In squares of a line's width: what is smaller is noise.
+# Least area of a stroke, in squares of a line's width; smaller ones are noise.
 _SPECK = 0.15
-# How much less a stroke's end says about how far it reaches than about its line.
+# Weight of a stroke's end along the stroke, relative to across it: it is surer of the line than of the length.
 _ALONG = 0.05
 
 
 @dataclass(frozen=True)
 class Lines:
-    """All strokes of a drawing, how wide its lines are, and its dots; without dots these count as wide as the lines."""
+    """All strokes of a drawing and the widths of its lines and dots; without dots, their width is that of the lines."""
 
     part: ColouredPart
     strokes: Sequence[Stroke]
@@ -40,31 +40,31 @@ class Lines:
 
     @property
     def reach(self) -> float:
-        """How far apart two ends may be that meet, in pixels."""
+        """Largest distance in pixels between two ends that meet."""
         return 1.3 * max(self.line, self.dot) + 2
 
     @cached_property
     def by_hue(self) -> dict[int, list[int]]:
-        """The numbers of the strokes of every hue."""
+        """Indices of the strokes of every hue."""
         found: dict[int, list[int]] = defaultdict(list)
         for number, stroke in enumerate(self.strokes):
             found[stroke.hue].append(number)
         return found
 
     def is_dot(self, stroke: Stroke) -> bool:
-        """Whether it may be a joint's dot."""
+        """Whether a stroke may be a joint's dot."""
         size = max(self.line, self.dot)
         is_round = stroke.length <= 1.9 * size and stroke.length < 2.2 * stroke.width + 1
         return is_round and stroke.area >= 0.25 * self.dot**2
 
     def is_bone(self, stroke: Stroke) -> bool:
-        """Whether it may be a bone: longer than wide, and neither as thin as fingers nor as broad as shapes."""
+        """Whether a stroke may be a bone: longer than wide, and neither as thin as fingers nor as broad as shapes."""
         is_long = stroke.length >= max(1.25 * self.line, 0.7 * self.dot, 1.4 * stroke.width)
         return is_long and 0.45 * self.line <= stroke.width <= 2.2 * max(self.line, 0.8 * self.dot) + 2
 
     @cached_property
     def _spot(self) -> np.ndarray:
-        """The pixels (N, 2) about a point in which its dot is looked for."""
+        """Offsets (N, 2) of the pixels around a point that are searched for its dot."""
         radius = max(1, round(0.35 * self.dot))
         steps = np.arange(-radius, radius + 1)
         square = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2)
@@ -72,7 +72,7 @@ class Lines:
 
     @cached_property
     def long_bones(self) -> list[int]:
-        """The numbers of those strokes that are certainly lines, which a reading has to explain."""
+        """Indices of the strokes that are certainly lines, which a reading must explain."""
         return [
             number
             for number, stroke in enumerate(self.strokes)
@@ -80,11 +80,11 @@ class Lines:
         ]
 
     def share_of_hue(self, point: np.ndarray, hue: int) -> float:
-        """How much of the spot about a point has a hue."""
+        """Return the share of the spot around a point that has a hue."""
         return float((hues_at(self.part, point + self._spot) == hue).mean())
 
     def share_between(self, first: np.ndarray, second: np.ndarray, hue: int) -> float | None:
-        """How much of the way between two dots has a hue, or has it beside it; None where the dots touch."""
+        """Return the share of the way between two dots that has a hue on it or beside it; None if the dots touch."""
         far = math.dist(first, second)
         if far <= self.dot + 1:
             return None
@@ -95,7 +95,7 @@ class Lines:
 
 
 def lines_in(part: ColouredPart) -> Lines | None:
-    """Find the lines and dots of a drawing; None where there are none, or far more than a drawing has."""
+    """Find the lines and dots of a drawing; None if there are none, or far more than a drawing has."""
     strokes = find_strokes(part)
     line = line_width(strokes or ())
     if strokes is None or line is None:
@@ -109,12 +109,12 @@ def lines_in(part: ColouredPart) -> Lines | None:
 
 
 class JointPlaces:
-    """Where a joint may be: at dots of its hue, and at the ends of bones that it has.
+    """Candidate positions of a joint: dots of its hue, and the ends of its bones.
 
     Attributes:
-        points: (N, 2), x and y of every place.
-        dotted: (N,), how surely the joint's own dot is there, 0 to 1.
-        of_end: the number of the place that an end of a stroke comes to, by the stroke's number and 0 or 1.
+        points: (N, 2), x and y of every candidate.
+        dotted: (N,), confidence that the joint's own dot is there, 0 to 1.
+        of_end: index of the candidate that a stroke's end belongs to, by the stroke's index and 0 or 1.
     """
 
     def __init__(self, dots: Sequence[np.ndarray]) -> None:
@@ -125,14 +125,14 @@ class JointPlaces:
         self._ends: dict[int, list[tuple[np.ndarray, np.ndarray]]] = defaultdict(list)  # points and directions
 
     def put(self, end: tuple[int, int], point: np.ndarray, axis: np.ndarray, *, reach: float, dotted: float) -> None:
-        """Let a stroke's end come to the nearest place within reach where its other end is not, or to a new one.
+        """Assign a stroke's end to the nearest candidate in reach that its other end does not have, or to a new one.
 
         Args:
-            end: the stroke's number, and 0 or 1.
-            point: where the stroke says that the joint is.
+            end: the stroke's index, and 0 or 1.
+            point: the joint's position according to the stroke.
             axis: (2,), the stroke's direction.
             reach: in pixels.
-            dotted: how surely the joint's own dot is there.
+            dotted: confidence that the joint's own dot is there.
         """
         far = np.linalg.norm(self.points - point, axis=1)
         other = self.of_end.get((end[0], 1 - end[1]))
@@ -151,7 +151,7 @@ class JointPlaces:
 
 
 def _meeting(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
-    """Where strokes meet, of which each says where that is, and more surely on which line: the least squares."""
+    """Return the least-squares meeting point of strokes, each of which is surer of its line than of its end."""
     left, right = np.zeros((2, 2)), np.zeros(2)
     for point, axis in ends:
         weight = np.eye(2) - (1 - _ALONG) * np.outer(axis, axis)
@@ -162,7 +162,7 @@ def _meeting(ends: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class BoneLink:
-    """How a bone may run: between which places of its two joints, what that is worth, and which stroke it is."""
+    """A candidate for a bone: the candidates of its two joints, its score, and its stroke."""
 
     first: int
     second: int
@@ -171,7 +171,7 @@ class BoneLink:
 
 
 def joint_places(lines: Lines, palette: Palette) -> list[JointPlaces]:
-    """Find for every joint where it may be."""
+    """Find the candidate positions of every joint."""
     places = [
         JointPlaces(
             [stroke.mean for stroke in map(lines.strokes.__getitem__, lines.by_hue[hue]) if lines.is_dot(stroke)]
@@ -191,7 +191,7 @@ def joint_places(lines: Lines, palette: Palette) -> list[JointPlaces]:
 
 
 def _joint_at(lines: Lines, stroke: Stroke, end: int, *, own: bool) -> np.ndarray:
-    """Where the joint at a bone's end is: in the middle of the dot that hides it, or that has the bone's `own` hue."""
+    """Locate the joint at a bone's end: the centre of the dot that covers it or, if `own`, has the bone's hue."""
     if not lines.has_dots:
         return stroke.ends[end]
     outwards = stroke.axis * (lines.dot / 2 if end else -lines.dot / 2)
@@ -202,7 +202,7 @@ def _joint_at(lines: Lines, stroke: Stroke, end: int, *, own: bool) -> np.ndarra
 
 
 def bone_links(lines: Lines, palette: Palette, places: Sequence[JointPlaces]) -> list[list[BoneLink]]:
-    """List for every bone how it may run."""
+    """List the candidates of every bone."""
     all_links = []
     for first, second, hue in palette.bones:
         links = [
@@ -217,7 +217,7 @@ def bone_links(lines: Lines, palette: Palette, places: Sequence[JointPlaces]) ->
 
 
 def _short_links(lines: Lines, firsts: JointPlaces, seconds: JointPlaces, *, hue: int) -> Iterator[BoneLink]:
-    """Yield bones of which little can be seen between two dots."""
+    """Yield candidates for bones that hardly show between two dots."""
     size = max(lines.line, lines.dot)
     far = np.linalg.norm(firsts.points[:, None] - seconds.points[None], axis=2)
     may_be = (far >= 1) & (far <= 4.5 * size) & (firsts.dotted[:, None] >= 0.5) & (seconds.dotted[None] >= 0.5)

@@ -1,4 +1,4 @@
-"""From whatever picture a person gives to the pose picture a ControlNet needs."""
+"""Turn any picture a user provides into the pose picture that a ControlNet needs."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ if TYPE_CHECKING:
 _USUAL = PoseOptions()
 
 FindPeople = Callable[[Image.Image], Skeleton]
-"""Finds whom a picture (mode "RGB") shows.
+"""Finds the people in a picture (mode "RGB").
 
 Raises:
-    UserError: there is nobody, or photos cannot be read here, and why.
+    UserError: there is nobody, or photos cannot be read here; with the reason.
 """
 
 
 @dataclass(frozen=True)
 class PosePicture:
-    """What a ControlNet for poses is given.
+    """The input of a pose ControlNet.
 
     Attributes:
         image: mode "RGB".
-        notes: how what was brought was understood, where that may not be what was meant; a sentence for each.
+        notes: sentences on how the source was interpreted, where that may not be what the user intended.
     """
 
     image: Image.Image
@@ -48,12 +48,12 @@ class PosePicture:
 
 
 def drawn_pose_in(source: Image.Image) -> DrawnPose | None:
-    """Recognise the skeleton that is drawn in a picture (mode "RGB"); None where whom it shows is to be found.
+    """Recognise the skeleton drawn in a picture (mode "RGB"); None if it needs a detector instead.
 
     Raises:
         UserError: the picture is black.
     """
-    # Imported here: it brings OpenCV, and the page must open at once.
+    # Imported here because it loads OpenCV, and the page must open at once.
     from ipa_app.pose.drawn import DARK, drawn_pose
 
     if np.asarray(source).max() <= DARK:
@@ -69,15 +69,14 @@ def pose_image(
     fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet,
     look: Callable[[Image.Image], DrawnPose | None] = drawn_pose_in,
 ) -> PosePicture:
-    """Make the pose picture for an output of `size`.
+    """Build the pose picture for an output of `size`.
 
     Args:
-        source: mode "RGB": a drawn skeleton, which is kept as it is or drawn anew, a photo of people, or a toy
-            character.
-        size: the output's (width, height); another shape than the source's is padded with black.
-        find: finds the people in a photo, and the toy.
-        fit: brings the joints, where they can be read, to what the model knows.
-        look: recognises a drawn skeleton; another one than usual where it is known already what that sees.
+        source: mode "RGB": a drawn skeleton, which is kept or redrawn, a photo of people, or a toy character.
+        size: the output's (width, height); padded with black if its shape differs from the source's.
+        find: finds the people in a photo, or the toy.
+        fit: fits the joints, if they can be read, to the proportions that the model knows.
+        look: recognises a drawn skeleton; pass another function to reuse a known result.
 
     Returns:
         A picture of `size`.
@@ -94,14 +93,15 @@ def pose_image(
 
 
 def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
-    """Find the pose in a drawn skeleton, a photo or the picture of a toy character, as data, so that it can be edited.
+    """Find the pose in a drawn skeleton, a photo or a picture of a toy character, as data that can be edited.
 
     Args:
         source: mode "RGB".
         find: finds the people in a photo, and the toy.
 
     Raises:
-        UserError: the picture is black, its joints cannot be read, nobody is seen in it, or photos cannot be read here.
+        UserError: the picture is black, its joints cannot be read, nobody is seen in it, or photos cannot be read
+            here.
     """
     drawn = drawn_pose_in(source)
     if drawn is not None and drawn.sheet is None:
@@ -113,18 +113,18 @@ def find_pose(source: Image.Image, *, find: FindPeople) -> PoseSheet:
 
 
 class PoseDetector:
-    """Finds people's poses in photos, by any of `DETECTORS`, and those of toys by a network of their model.
+    """Finds people's poses in photos with any of `DETECTORS`, and toys' poses with a network of the toys' model.
 
-    Loads the weights of each when they are first needed. May be used from any thread.
+    Loads weights on first use. Thread-safe.
     """
 
     def __init__(self, *, device: str = "cpu") -> None:
-        """Name the torch device to detect people on."""
+        """Create a detector of people on a torch device."""
         self._device = device
         self._people: dict[str, PeopleDetector] = {}
         self._lock = threading.Lock()
         self._toy_readers: dict[Path, ToyReader] = {}
-        # One of their own: toys are read in an instant, and shall not wait for people to be found.
+        # A separate lock: toys are read in an instant and must not wait for the detection of people.
         self._toy_lock = threading.Lock()
 
     def detect(
@@ -140,15 +140,15 @@ class PoseDetector:
 
         Args:
             photo: mode "RGB".
-            weights: gives the weights of the people's detector, if it comes to that.
-            options: how people are looked for.
-            toy_reader: weights of a network that reads toy characters, which looks first; None where only people are
-                looked for.
-            check_cancelled: raises where nobody wants to know any more; asked when it is this search's turn.
+            weights: returns the weights of the people detector; called only if needed.
+            options: how to look for people.
+            toy_reader: weights of a network that reads toy characters, which is tried first; None to look only for
+                people.
+            check_cancelled: raises if the search is cancelled; called when it is this search's turn.
 
         Raises:
-            UserError: nobody is seen, or the detector's weights cannot be had; and what was tried before.
-            Cancelled: so says `weights` or `check_cancelled`.
+            UserError: nobody is seen, or the detector's weights are unavailable; the message says what was tried.
+            Cancelled: raised by `weights` or `check_cancelled`.
         """
         if toy_reader is None:
             return self._find_people(photo, weights, options, check_cancelled)
@@ -161,7 +161,7 @@ class PoseDetector:
             raise UserError("pose.no_toy_and", first=Message("pose.no_toy"), then=error.message) from error
 
     def _toy_reader(self, file: Path) -> ToyReader:
-        # Imported here: it brings torch, and the page must open at once.
+        # Imported here because it loads torch, and the page must open at once.
         from ipa_app.pose.toy_reader import load_toy_reader
 
         with self._toy_lock:
@@ -174,7 +174,7 @@ class PoseDetector:
         self, photo: Image.Image, weights: Weights, options: PoseOptions, check_cancelled: Callable[[], None]
     ) -> Skeleton:
         detector = self._detector(detector_for(options).name)
-        # Outside the lock: who only has to be patient with a download keeps nobody else waiting.
+        # Outside the lock: a search that waits for a download must not block others.
         files = {} if detector.is_ready(options) else weights(options)
         with self._lock:
             check_cancelled()

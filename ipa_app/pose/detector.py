@@ -1,7 +1,7 @@
-"""What is to be known of a detector of people before it is loaded, and what it does then.
+"""The description of a people detector before it is loaded, and its interface.
 
-A new one is a module of its own with a class and its `Detector`, which is listed in `detectors`. Both must be there
-without PyTorch and without the packages that it needs, so that the page opens at once: import them where they are used.
+A new detector is a module with a class and its `Detector`, which is listed in `detectors`. Both must be importable
+without PyTorch and the packages it needs, so that the page opens at once: import those where they are used.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from ipa_app.pose.skeleton import Person, Skeleton
 
 
 class FoundPerson(Protocol):
-    """A person as controlnet-aux and rtmlib give one; the same type, but each has its own.
+    """A person as returned by controlnet-aux and rtmlib, each of which has its own type with these members.
 
-    Points are fractions 0..1 of the picture. Where they are not seen, they are None, or lie outside.
+    Points are fractions 0..1 of the picture. Points that are not seen are None or lie outside it.
     """
 
     @property
     def body(self) -> Any:
-        """Has the 18 points as `keypoints`."""
+        """An object with the 18 points as `keypoints`."""
         ...
 
     @property
@@ -48,7 +48,7 @@ class FoundPerson(Protocol):
 
 
 def skeleton_from_people(people: Sequence[FoundPerson]) -> Skeleton:
-    """Turn what was found into a skeleton, without those of whom fewer than two points of the body are seen.
+    """Build a skeleton of the people found, without those with fewer than two visible body points.
 
     Raises:
         UserError: there is nobody.
@@ -73,12 +73,12 @@ def _points(points: Sequence[Any]) -> Points:
 
 @dataclass(frozen=True, kw_only=True)
 class PoseOptions:
-    """What is looked for, and by what.
+    """What to look for, and with which detector.
 
     Attributes:
-        pose_detector: the name of what finds the people, in `pose.detectors.DETECTORS`.
-        pose_hands: whether to look for their fingers.
-        pose_face: whether to look for the points of their faces.
+        pose_detector: name of the detector in `pose.detectors.DETECTORS`.
+        pose_hands: whether to look for fingers.
+        pose_face: whether to look for face points.
     """
 
     pose_detector: str = "openpose"
@@ -87,32 +87,32 @@ class PoseOptions:
 
 
 Weights = Callable[[PoseOptions], Mapping[str, Path]]
-"""Gives the files that a detector needs, by the names under which they are published.
+"""Returns the files that a detector needs, by their published names.
 
-It may take its time to fetch them.
+It may block while it downloads them.
 
 Raises:
-    UserError: they cannot be had, and why.
-    Cancelled: nobody wants them any more.
+    UserError: they are unavailable; with the reason.
+    Cancelled: they are no longer wanted.
 """
 
 
 class PeopleDetector(Protocol):
-    """A detector at work. For one thread at a time."""
+    """A loaded detector. Use from one thread at a time."""
 
     def is_ready(self, options: PoseOptions, /) -> bool:
-        """Whether everything is loaded that is needed to look for this."""
+        """Whether everything needed for these options is loaded."""
         ...
 
     def load(self, files: Mapping[str, Path], options: PoseOptions, /) -> None:
-        """Load what is needed and not loaded yet.
+        """Load whatever is needed and not loaded yet.
 
         Args:
-            files: the weights by the names under which they are published.
-            options: what is looked for.
+            files: weights by their published names.
+            options: what to look for.
 
         Raises:
-            UserError: a file is damaged, or of something else.
+            UserError: a file is damaged, or holds something else.
         """
         ...
 
@@ -123,23 +123,23 @@ class PeopleDetector(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Detector:
-    """What is to be known of a detector.
+    """The description of a detector.
 
     Attributes:
-        name: what requests call it.
-        title: what people call it.
+        name: its name in requests.
+        title: its display name.
         licence: of its weights, in a word.
-        help: what people should know before they choose it, such as what is downloaded then; whole sentences.
-        make: makes one that works on a torch device.
-        repo: "owner/name" on the Hugging Face Hub, where its weights are.
-        revision: the commit that they are taken from.
-        files: their names there, for bodies.
-        hand_files: those that fingers need beside them.
-        face_files: those that faces need beside them.
-        pickles: whether they are PyTorch's pickles; its reader must refuse code in them.
-        packages: what has to be installed for it, beside what is there anyway.
+        help: what users should know before they choose it, such as what is downloaded then; whole sentences.
+        make: builds one for a torch device.
+        repo: repository "owner/name" of its weights on the Hugging Face Hub.
+        revision: commit of that repository.
+        files: names of the weights there, for bodies.
+        hand_files: further files needed for fingers.
+        face_files: further files needed for faces.
+        pickles: whether the weights are PyTorch pickles; the loader must refuse code in them.
+        packages: extra packages it needs, besides those always installed.
         hands: whether it can find fingers.
-        face: whether it can find the points of faces.
+        face: whether it can find face points.
     """
 
     name: str
@@ -159,14 +159,14 @@ class Detector:
 
     @property
     def told(self) -> Message:
-        """What people should know before they choose it, as a message."""
+        """What users should know before they choose it, as a message."""
         return Message.declared(f"detector.{self.name}.help", self.help)
 
     @property
     def is_installed(self) -> bool:
-        """Whether the packages that it needs are there."""
+        """Whether the packages that it needs are installed."""
         return all(map(find_spec, self.packages))
 
     def files_for(self, options: PoseOptions) -> tuple[str, ...]:
-        """Return the names of the weights that it takes to look for something."""
+        """Return the names of the weights that these options need."""
         return self.files + self.hand_files * options.pose_hands + self.face_files * options.pose_face

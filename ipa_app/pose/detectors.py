@@ -1,4 +1,4 @@
-"""The detectors of people that there are. A new one is its module and its line here."""
+"""The available people detectors. A new one needs its module and a line here."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ipa_app.pose.dwpose import DWPOSE
 from ipa_app.pose.openpose import OPENPOSE
 
 USUAL = OPENPOSE
-"""What looks for people where nobody says who should; it needs nothing that is not installed anyway."""
+"""The default detector; it needs no extra packages."""
 
 DETECTORS: Mapping[str, Detector] = MappingProxyType(
     {
@@ -24,7 +24,7 @@ DETECTORS: Mapping[str, Detector] = MappingProxyType(
         )
     }
 )
-"""By what requests call them."""
+"""The detectors by their names in requests."""
 
 if TYPE_CHECKING:
     DetectorName = str
@@ -33,15 +33,15 @@ else:
 
 
 def detectors() -> tuple[str, ...]:
-    """Name the detectors that are installed."""
+    """Return the names of the installed detectors."""
     return tuple(name for name, detector in DETECTORS.items() if detector.is_installed)
 
 
 def detector_for(options: PoseOptions) -> Detector:
-    """Return the detector that is asked for.
+    """Return the requested detector.
 
     Raises:
-        UserError: its packages are missing, or it cannot find what is looked for.
+        UserError: its packages are missing, or it cannot find what the options ask for.
     """
     detector = DETECTORS[options.pose_detector]
     if not detector.is_installed:

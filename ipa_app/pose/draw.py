@@ -1,4 +1,4 @@
-"""Draw skeletons as the pictures that OpenPose ControlNets know."""
+"""Draw skeletons as the pictures that OpenPose ControlNets were trained on."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ipa_app.pose.skeleton import Skeleton
 # controlnet-aux draws sticks of a fixed number of pixels, and the published ControlNets were trained on
 # skeletons drawn on pictures whose shorter side is 512.
 _CANVAS_SHORT_SIDE = 512
-# No ringing around the sticks, and smooth both when shrinking and when enlarging.
+# Does not ring around the sticks, and is smooth both when shrinking and when enlarging.
 _RESAMPLE = Image.Resampling.BILINEAR
 
 
@@ -25,22 +25,22 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
     """Draw a skeleton on black.
 
     Args:
-        skeleton: whom to draw; 0..1 spans the whole picture.
-        size: (width, height) in pixels. Whatever it is, sticks are 9/512 of the shorter side thick.
+        skeleton: the people to draw; 0..1 spans the whole picture.
+        size: (width, height) in pixels. Sticks are always 9/512 of the shorter side thick.
 
     Returns:
         Mode "RGB".
     """
-    # Imported here: it brings torch and takes seconds, and the page must open at once.
+    # Imported here because it loads torch, which takes seconds, and the page must open at once.
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # controlnet-aux registers models nobody asked for, and warns about each
+        warnings.simplefilter("ignore")  # controlnet-aux registers unneeded models and warns about each
         from controlnet_aux.open_pose.util import draw_bodypose
 
     width, height = size
     unit = _CANVAS_SHORT_SIDE / min(size)
     canvas = np.zeros((round(height * unit), round(width * unit), 3), dtype=np.uint8)
     for person, details in skeleton.figures:
-        keypoints: list[Any] = list(person)  # its annotation leaves out that points may be missing
+        keypoints: list[Any] = list(person)  # its annotation does not allow for missing points
         canvas = draw_bodypose(canvas, keypoints)
         _draw_details(canvas, details)
     return Image.fromarray(canvas).resize(size, _RESAMPLE)
@@ -49,7 +49,7 @@ def draw_skeleton(skeleton: Skeleton, size: tuple[int, int]) -> Image.Image:
 def _draw_details(canvas: np.ndarray, details: Details) -> None:
     """Draw hands and face onto a canvas (H, W, 3), as controlnet-aux does.
 
-    Its own drawing of hands needs matplotlib, for twenty colours, and no point of them missing.
+    Its own drawing of hands needs matplotlib for twenty colours, and fails on missing points.
     """
     import cv2  # here for the same reason as above
 
@@ -65,18 +65,18 @@ def _draw_details(canvas: np.ndarray, details: Details) -> None:
 
 
 def _spots(points: Points | None, canvas: np.ndarray) -> dict[int, tuple[int, int]]:
-    """The pixels of those points that are seen, by their numbers."""
+    """Return the pixels of the visible points, by their indices."""
     height, width = canvas.shape[:2]
     seen = ((number, point) for number, point in enumerate(points or ()) if point is not None)
     return {number: (int(point.x * width), int(point.y * height)) for number, point in seen}
 
 
 def draw_sheet(sheet: PoseSheet, size: tuple[int, int]) -> Image.Image:
-    """Draw a sheet's skeleton for an output of `size` (width, height): whole, unsqueezed, on black, mode "RGB"."""
+    """Draw a sheet's skeleton for an output of `size` (width, height): whole, undistorted, on black, mode "RGB"."""
     fitted = fitted_size((sheet.width, sheet.height), size)
     return fit_skeleton_picture(draw_skeleton(sheet.skeleton, fitted), size)
 
 
 def fit_skeleton_picture(picture: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Bring a drawn skeleton (mode "RGB") to `size` (width, height): whole, unsqueezed, on black."""
+    """Fit a drawn skeleton (mode "RGB") to `size` (width, height): whole, undistorted, on black."""
     return fit_padded(picture, size, resample=_RESAMPLE)

@@ -1,8 +1,8 @@
-"""Skeletons that somebody brings as a picture: recognised on any ground, and drawn anew where that helps.
+"""Skeletons uploaded as pictures: recognised on any background, and redrawn where that helps.
 
-A picture on black, in the colours that ControlNets know and with lines thick enough for them is used as it is. Of all
-others the joints are read, and the bodies drawn anew; fingers and faces, which have too many points to be told apart in
-a picture, are kept as they are drawn.
+A picture on black, in the colours that ControlNets know and with lines thick enough for them, is used unchanged. In all
+others the joints are read and the bodies redrawn; fingers and faces, which have too many points to be distinguished in
+a picture, are kept as drawn.
 """
 
 from __future__ import annotations
@@ -26,17 +26,17 @@ from ipa_app.pose.skeleton_reader import Drawing, read_drawing
 from ipa_app.pose.strokes import coloured_part
 
 DARK = 40
-"""Of 255: black after JPEG compression."""
+"""Largest level, of 255, of black after JPEG compression."""
 
-_WHITE = 160  # of 255: white after JPEG compression, also where small points were shrunk
-_SIDE = 256  # what a glance at a picture needs
+_WHITE = 160  # of 255: least level of white after JPEG compression, even of shrunken small points
+_SIDE = 256  # longest side in pixels that a first look at a picture needs
 _BLACK_GROUND = 0.97
-# Of the thickness with which this app draws, 9/512 of the shorter side; ControlNets do not follow much thinner lines.
+# Least thickness relative to this app's, 9/512 of the shorter side; ControlNets do not follow much thinner lines.
 _THICK_ENOUGH = 0.6
-# In pixels: of thinner lines, which are blurred into one another, it cannot be told whose colours they have.
+# Least thickness in pixels at which the palette can be recognised; thinner lines blur into one another.
 _TELLING = 2.0
 _READ_WHOLE = 0.9
-# Of what is kept as it is drawn; no output is larger.
+# Longest side of details that are kept as drawn; no output is larger.
 _LONGEST_SIDE = 2048
 
 
@@ -45,10 +45,10 @@ class DrawnPose:
     """A drawn skeleton.
 
     Attributes:
-        picture: as it was brought, mode "RGB".
-        sheet: its joints; None where they cannot be read reliably.
-        details: its fingers and faces, on black; None where it has none.
-        is_usable: whether it can be used as it is.
+        picture: as uploaded, mode "RGB".
+        sheet: its joints; None if they cannot be read reliably.
+        details: its fingers and faces, on black; None if it has none.
+        is_usable: whether it can be used unchanged.
     """
 
     picture: Image.Image
@@ -57,17 +57,17 @@ class DrawnPose:
     is_usable: bool = True
 
     def fitted(self, fit: Callable[[PoseSheet], PoseSheet]) -> DrawnPose:
-        """Return it with its joints brought to what a model knows; what is not changed by that stays as it is drawn."""
+        """Return the pose with its joints fitted to a model; if nothing changes, it stays as drawn."""
         sheet = self.sheet and fit(self.sheet)
         return self if sheet is self.sheet else DrawnPose(self.picture, sheet, is_usable=False)
 
     @property
     def notes(self) -> tuple[Message, ...]:
-        """How it was understood, where it is drawn anew."""
+        """How the drawing was interpreted, if it is redrawn."""
         return () if self.sheet is None or self.is_usable else self.sheet.notes
 
     def for_output(self, size: tuple[int, int]) -> Image.Image:
-        """Return it for an output of `size` (width, height): whole, unsqueezed, on black, mode "RGB"."""
+        """Return the picture for an output of `size` (width, height): whole, undistorted, on black, mode "RGB"."""
         if self.sheet is None or self.is_usable:
             return fit_skeleton_picture(self.picture, size)
         drawn = draw_sheet(self.sheet, size)
@@ -99,7 +99,7 @@ def drawn_pose(picture: Image.Image) -> DrawnPose | None:
 
 
 def _glance(picture: Image.Image) -> np.ndarray:
-    """A small picture's pixels (N, 3)."""
+    """Return the pixels (N, 3) of the picture, shrunk."""
     return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1, 3)
 
 
@@ -117,7 +117,7 @@ def _is_like_skeleton(picture: Image.Image) -> bool:
     if not 0.001 <= lit.mean() <= 0.4:
         return False
     pure = 1 - weakest[lit] / brightest[lit] > 0.6
-    # JPEG greys the edges.
+    # JPEG makes edges greyer.
     if pure.mean() < 0.3 or (pure | (weakest[lit] > _WHITE)).mean() < 0.75:
         return False
     part = coloured_part(picture)
@@ -128,7 +128,7 @@ def _is_like_skeleton(picture: Image.Image) -> bool:
 
 
 def _are_lines(lit: np.ndarray) -> bool:
-    """Whether most of what is lit (H, W) is far longer than thick: lines, and no discs or shapes."""
+    """Whether most of the lit pixels (H, W) belong to parts far longer than thick: lines, not discs or shapes."""
     count, found = cv2.connectedComponents(lit.astype(np.uint8), connectivity=8)
     labels = np.asarray(found, dtype=np.int64)
     depth = cv2.distanceTransform(lit.astype(np.uint8), cv2.DIST_L2, 5)
@@ -143,18 +143,18 @@ def _are_lines(lit: np.ndarray) -> bool:
 
 
 def _details(picture: Image.Image, drawing: Drawing) -> Image.Image | None:
-    """Cut out what is drawn about hands and heads beside the bodies: on black, in the colours that it was meant in."""
+    """Cut out what is drawn around hands and heads besides the bodies: on black, in the intended colours."""
     small = picture.copy()
     small.thumbnail((_LONGEST_SIDE, _LONGEST_SIDE), Image.Resampling.BOX)
     pixels, thickness = np.asarray(small), drawing.thickness * small.width / picture.width
     weakest = channels_first(pixels).min(axis=0)
-    # A pure colour has one channel of 0; what it has beyond that, it has from the ground.
+    # A pure colour has one channel of 0; anything above that comes from the background.
     colours = pixels - weakest[..., None]
     chroma = channels_first(colours).max(axis=0)
     strongest = max(1.0, float(np.percentile(chroma[chroma > DARK], 95))) if (chroma > DARK).any() else 255.0
     colours = np.clip(colours * np.float32(255 / strongest), 0, 255).astype(np.uint8)
     dots = (chroma <= DARK) & (weakest > _WHITE)
-    if dots.mean() < 0.1:  # or else it is the ground that is white
+    if dots.mean() < 0.1:  # otherwise the background is white
         colours[dots] = 255
     about = np.zeros(chroma.shape, dtype=np.uint8)
     bodies = np.zeros_like(about)
@@ -169,14 +169,14 @@ def _details(picture: Image.Image, drawing: Drawing) -> Image.Image | None:
 def _scaled(
     window: tuple[int, int, int, int], whole: Image.Image, small: Image.Image
 ) -> tuple[float, float, float, float]:
-    """Where a window of a picture is in a smaller copy."""
+    """Return the position of a picture's window in a smaller copy."""
     across, down = small.width / whole.width, small.height / whole.height
     left, top, right, bottom = window
     return left * across, top * down, right * across, bottom * down
 
 
 def _mark(about: np.ndarray, bodies: np.ndarray, person: Person, *, thickness: float) -> None:
-    """Paint where a person's hands and head may be, and what their body's lines and dots cover."""
+    """Mark where a person's hands and head may be, and what their body's lines and dots cover."""
     height, width = about.shape
 
     def spot(point: Keypoint) -> tuple[int, int]:

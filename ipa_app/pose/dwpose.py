@@ -1,7 +1,7 @@
-"""People found by DWPose, as rtmlib runs it: body, hands and face at once.
+"""Detect people with DWPose, run by rtmlib: body, hands and face at once.
 
-Source: Yang et al. 2023, "Effective Whole-body Pose Estimation with Two-stages Distillation"; the sizes and thresholds
-are those of its authors' program.
+Source: Yang et al. 2023, "Effective Whole-body Pose Estimation with Two-stages Distillation"; sizes and thresholds
+are those of its authors' implementation.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from ipa_app.pose.detector import Detector, FoundPerson, PoseOptions
 
 _FINDER, _POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 
-_PERSON = 0  # the class, of the many that are told apart
+_PERSON = 0  # class index among the detector's many classes
 _FINDER_SIZE = (640, 640)
 _POSE_SIZE = (288, 384)  # width, height
 _LONGEST_SIDE = 2048
 
 
 class DWPose:
-    """Both networks, once they are loaded. For one thread at a time."""
+    """Both networks, loaded on demand. Use from one thread at a time."""
 
     def __init__(self, *, device: str) -> None:
         self._device = device
@@ -36,10 +36,10 @@ class DWPose:
         return self._networks is not None
 
     def load(self, files: Mapping[str, Path], _: PoseOptions) -> None:
-        """Load the networks, from files by the names under which they are published.
+        """Load the networks from files by their published names.
 
         Raises:
-            UserError: a file is damaged, or of something else.
+            UserError: a file is damaged, or holds something else.
         """
         from rtmlib import YOLOX, RTMPose  # pyright: ignore[reportMissingImports] - it need not be there
 
@@ -49,7 +49,7 @@ class DWPose:
                 YOLOX(finder, _FINDER_SIZE, det_mode="multiclass", nms_thr=0.45, score_thr=0.3, device=self._device),
                 RTMPose(pose, _POSE_SIZE, to_openpose=True, device=self._device),
             )
-        # onnxruntime's own errors have no type in common but this.
+        # onnxruntime's errors have no narrower common type.
         except Exception as error:
             raise UserError("pose.dwpose_unreadable", finder=finder, pose=pose) from error
 
@@ -65,7 +65,7 @@ class DWPose:
         pixels = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])
         boxes, classes = finder(pixels)
         boxes = [box for box, kind in zip(boxes, classes, strict=True) if kind == _PERSON]
-        if not boxes:  # or else the whole picture would be taken for a person
+        if not boxes:  # otherwise the whole picture would be taken for a person
             return []
         points, scores = pose(pixels, bboxes=boxes)
         points = points / small.size
@@ -74,7 +74,7 @@ class DWPose:
 
 
 def _without(person: FoundPerson, options: PoseOptions) -> FoundPerson:
-    """Leave out what was not asked for."""
+    """Remove what was not asked for."""
     changes = {} if options.pose_hands else {"left_hand": None, "right_hand": None}
     return person._replace(**changes, **({} if options.pose_face else {"face": None}))  # type: ignore[attr-defined]
 
@@ -90,4 +90,4 @@ DWPOSE = Detector(
     packages=("rtmlib", "onnxruntime"),
     help="DWPose is downloaded when it is first needed: 0.4 GB.",
 )
-"""A network that finds people, and one for body, hands and face."""
+"""One network that finds people, and one for body, hands and face."""

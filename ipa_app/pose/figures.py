@@ -1,4 +1,4 @@
-"""Figures read off a drawing, whole or in pieces."""
+"""Figures read from a drawing, whole or in pieces."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# Beside the best figure, pieces of so few bones and so little worth are leftovers.
+# Pieces with fewer bones, and less than this share of the best figure's score, are leftovers.
 _FEW_BONES, _LITTLE_WORTH = 4, 0.3
-# How far apart pieces of a body may be: its joints, in reaches of an end, and they themselves, in sizes of a piece.
+# Largest distance between pieces of a body: of shared joints, in reaches of an end, and of the pieces, in piece sizes.
 _LOOSE, _FARTHEST = 2.5, 2.0
 
 
@@ -19,12 +19,12 @@ class Figure:
     """One body, or a piece of one.
 
     Attributes:
-        joints: where its joints are.
-        worth: how well it fits what is drawn.
-        bones: the numbers of those that it has.
-        strokes: the numbers of those that it is made of.
-        dotted: of which joints the dots are there.
-        doubtful: joints that pieces of it have in other places.
+        joints: positions of its joints.
+        worth: score of how well it fits the drawing.
+        bones: indices of its bones.
+        strokes: indices of its strokes.
+        dotted: joints whose dots are drawn.
+        doubtful: joints whose positions differ between its pieces.
     """
 
     joints: dict[int, np.ndarray]
@@ -35,7 +35,7 @@ class Figure:
     doubtful: set[int] = field(default_factory=set)
 
     def take_in(self, other: Figure) -> None:
-        """Make another piece a part of this one."""
+        """Merge another piece into this one."""
         self.doubtful |= self.joints.keys() & other.joints.keys()
         better = {joint: at for joint, at in other.joints.items() if joint not in self.joints or joint in other.dotted}
         self.joints |= better
@@ -46,7 +46,7 @@ class Figure:
 
 
 def joined(pieces: Iterable[Figure], *, reach: float) -> list[Figure]:
-    """Put pieces of one body together, which has fallen apart where a joint is missing or badly drawn."""
+    """Join the pieces of a body that broke apart at a missing or badly drawn joint."""
     bodies: list[Figure] = []
     for piece in pieces:
         fitting = [body for body in bodies if _fits(body, piece, reach=reach)]
@@ -58,7 +58,7 @@ def joined(pieces: Iterable[Figure], *, reach: float) -> list[Figure]:
 
 
 def _fits(body: Figure, piece: Figure, *, reach: float) -> bool:
-    """Whether a piece may be a body's: it has other bones, and their joints are in the same places, but for one."""
+    """Whether a piece may belong to a body: it has other bones, and all shared joints but one coincide."""
     shared = body.joints.keys() & piece.joints.keys()
     apart = {joint for joint in shared if math.dist(body.joints[joint], piece.joints[joint]) > _LOOSE * reach}
     is_same = not apart or (len(apart | body.doubtful) == 1 and not apart & body.dotted & piece.dotted)
@@ -66,14 +66,14 @@ def _fits(body: Figure, piece: Figure, *, reach: float) -> bool:
 
 
 def _far(body: Figure, piece: Figure) -> float:
-    """How far a piece is from a body, in sizes of the larger one."""
+    """Return the distance between a piece and a body, in sizes of the larger one."""
     ours, others = (np.array(list(each.joints.values())) for each in (body, piece))
     nearest = np.linalg.norm(ours[:, None] - others[None], axis=2).min()
     return float(nearest / max(1.0, np.ptp(ours, axis=0).max(), np.ptp(others, axis=0).max()))
 
 
 def without_leftovers(figures: Sequence[Figure], *, has_dots: bool) -> list[Figure]:
-    """Leave out small pieces beside whole figures, and such as are made of the lines' blurred edges."""
+    """Drop small pieces beside whole figures, and those made of the lines' blurred edges."""
 
     def is_figure(figure: Figure) -> bool:
         is_dotted = len(figure.dotted) >= 0.5 * len(figure.joints) or not has_dots

@@ -1,7 +1,7 @@
-"""Fitting a skeleton to the body that a model draws: the limbs keep their directions, and take that body's lengths.
+"""Fit a skeleton to the body that a model draws: limbs keep their directions and take that body's lengths.
 
-A model that has learned one body's proportions deforms it where a skeleton asks for another's: a face lands on the
-face, arms become ears.
+A model that has learned one body's proportions deforms the body when a skeleton has others: a face lands on the face,
+arms become ears.
 """
 
 from __future__ import annotations
@@ -27,29 +27,29 @@ _SHOULDERS, _HIPS, _EYES, _EARS = (
 _HEAD = (_NOSE, *_EYES, *_EARS)
 _TRUNK = (*_SHOULDERS, *_HIPS)
 _LIMBS = tuple(bone for bone in BONES if bone[0] != _NECK and bone[1] not in _HEAD)
-"""Of each arm and leg first the bone at the trunk."""
+"""The limbs' bones; of each arm and leg, first the bone at the trunk."""
 
-# Of a bone's length, beyond the shortest and the longest that the model has learned; and of the trunk's length, how far
-# a joint of trunk or head may lie from its place: by so much the poses that it has learned vary themselves.
+# Tolerances: share of a bone's length beyond the shortest and longest that the model has learned; and share of the
+# trunk's length by which a joint of trunk or head may be displaced. The learned poses themselves vary by as much.
 _LENGTH_TOLERANCE, _PLACE_TOLERANCE = 0.25, 0.15
-# How near directions are in which a bone is about as long.
+# Largest angle between directions in which a bone has about the same length.
 _ALIKE = np.radians(20)
 _MOST_TILT = np.radians(15)
-# Of the trunk's length: what is drawn beyond the joints on each side.
+# Share of the trunk's length that is drawn beyond the joints on each side.
 _MARGIN = 0.3
 
 Places = np.ndarray
-"""Places of the 18 joints (18, 2), in shorter sides of the canvas; NaN for a joint that is not seen."""
+"""Positions of the 18 joints (18, 2), in shorter sides of the canvas; NaN for joints that are not seen."""
 
 
 @dataclass(frozen=True, eq=False)
 class Body:
-    """The body that a model draws, from poses that it has learned.
+    """The body that a model draws, measured from poses that it has learned.
 
     Attributes:
-        rest: one of them, seen whole, where it stands.
-        limbs: the ways along the limbs' bones in all of them, and in their mirror images, in trunk lengths,
-            (poses, 8, 2).
+        rest: a standing pose, with all joints visible.
+        limbs: (poses, 8, 2), vectors along the limbs' bones in all poses and their mirror images, in trunk
+            lengths.
     """
 
     rest: Places
@@ -57,10 +57,10 @@ class Body:
 
     @classmethod
     def of_poses(cls, sheet: PoseSheet) -> Body:
-        """Measure it.
+        """Measure the body from poses.
 
         Args:
-            sheet: poses of the same body, each seen whole; the first one stands.
+            sheet: poses of the same body, each with all joints visible; the first one stands.
 
         Raises:
             ValueError: a joint is not seen.
@@ -74,11 +74,11 @@ class Body:
 
     @property
     def trunk_length(self) -> float:
-        """From the neck to between the hips, in shorter sides of the canvas."""
+        """Distance from the neck to between the hips, in shorter sides of the canvas."""
         return _trunk_length(self.rest)
 
     def is_of(self, places: Places) -> bool:
-        """Whether a skeleton, in the same unit, has this body's proportions."""
+        """Whether a skeleton, in the same units, has this body's proportions."""
         unit = _trunk_length(places)
         if np.isnan(places).any() or not 1 - _LENGTH_TOLERANCE < unit / self.trunk_length < 1 + _LENGTH_TOLERANCE:
             return False
@@ -86,12 +86,12 @@ class Body:
         is_long_enough = lengths >= learned.min(axis=0) * (1 - _LENGTH_TOLERANCE)
         is_short_enough = lengths <= learned.max(axis=0) * (1 + _LENGTH_TOLERANCE)
         shape = self._from_neck @ _turned(_lean(places)).T * (unit / self.trunk_length)
-        # Eyes and ears lie elsewhere in each kind of head that a model draws on the body.
+        # Eyes and ears have other places in each kind of head that a model draws on the body.
         apart = np.linalg.norm(places - places[_NECK] - shape, axis=1)[[*_TRUNK, _NOSE]]
         return bool((is_long_enough & is_short_enough).all() and (apart <= _PLACE_TOLERANCE * unit).all())
 
     def fitted(self, places: Places) -> Places:
-        """Return this body in the pose of a skeleton, from its neck; what is not seen of that hangs down as at rest."""
+        """Return this body in a skeleton's pose, starting at its neck; limbs that are not seen hang as at rest."""
         places = _facing(places)
         turn, head = _turned(_lean(places)), list(_HEAD)
         fitted = self._from_neck @ turn.T
@@ -107,7 +107,7 @@ class Body:
         return self.rest - self.rest[_NECK]
 
     def _bone(self, number: int, way: np.ndarray) -> np.ndarray:
-        """Return a limb's bone in a direction, as long as it is drawn in about that one."""
+        """Return a limb's bone in a direction, with the length it has in similar directions."""
         learned = self.limbs[:, number]
         lengths = np.linalg.norm(learned, axis=1)
         direction = way / np.linalg.norm(way)
@@ -117,14 +117,14 @@ class Body:
 
 
 def fit_pose(sheet: PoseSheet, body: Body) -> PoseSheet:
-    """Fit a pose to a body; one that already is of that body comes back as it is.
+    """Fit a pose to a body; a pose that already has its proportions is returned unchanged.
 
     Args:
         sheet: the pose.
-        body: of the model that it is for.
+        body: the target model's.
 
     Returns:
-        One figure, the largest, on the same canvas, whole, without hands and face; notes say what was done.
+        One figure, the largest, on the same canvas, with all joints, without hands and face; notes say what was done.
     """
     people = [_places(person, sheet) for person in sheet.skeleton.people]
     largest = max(people, key=_size)
@@ -139,7 +139,7 @@ def fit_pose(sheet: PoseSheet, body: Body) -> PoseSheet:
 
 @cache
 def read_body(path: Path) -> Body:
-    """Read a body from a file of keypoints, whose people are poses of it.
+    """Read a body from a keypoint file whose people are poses of it.
 
     Raises:
         UserError: the file is damaged, or holds something else.
@@ -161,7 +161,7 @@ def _person(places: Places, sheet: PoseSheet) -> Person:
 
 
 def _placed(body: Body, seen: Places, *, sheet: PoseSheet) -> Places:
-    """Put a body where a figure is, on the ground that it stands on, and whole onto the canvas."""
+    """Place a body where the figure is, on the ground it stands on, and completely on the canvas."""
     fitted = body.fitted(seen)
     low, high = _box(fitted)
     seen_low, seen_high = _box(seen)
@@ -170,25 +170,25 @@ def _placed(body: Body, seen: Places, *, sheet: PoseSheet) -> Places:
     least, most = margin - low, canvas - margin - high
     ground = _box(body.rest)[1][1] * canvas[1]
     shift = np.array([(seen_low + seen_high - low - high)[0] / 2, ground - high[1]])
-    # What is larger than the canvas lies in its middle.
+    # What is larger than the canvas is centred.
     return fitted + np.where(least > most, (least + most) / 2, np.clip(shift, least, np.maximum(least, most)))
 
 
 def _facing(places: Places) -> Places:
-    """Return somebody who is seen from behind as if from the front: such a body is drawn so."""
+    """Turn a figure seen from behind to the front, as such a body is drawn."""
     sides = [places[left, 0] - places[right, 0] for right, left in (_SHOULDERS, _HIPS)]
     seen = [each for each in sides if not np.isnan(each)]
     return places[list(MIRRORED)] if seen and sum(seen) < 0 else places
 
 
 def _lean(places: Places) -> float:
-    """How far a trunk leans, in radians, clockwise; 0 where it is not seen."""
+    """Return the clockwise lean of a trunk in radians; 0 if it is not seen."""
     x, y = _hips(places) - places[_NECK]
     return 0.0 if np.isnan(x + y) else float(np.arctan2(-x, y))
 
 
 def _tilt(places: Places) -> float:
-    """How far a head is tilted, in radians, clockwise, as far as such a body can."""
+    """Return the clockwise tilt of a head in radians, limited to what such a body can do."""
     for right, left in (_EYES, _EARS):
         x, y = places[left] - places[right]
         if x > 0:

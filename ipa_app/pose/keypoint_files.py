@@ -1,6 +1,6 @@
-"""Keypoints out of the files of many programs: OpenPose and its editors, ControlNet, DWPose, COCO, MMPose, MediaPipe.
+"""Read keypoint files of many programs: OpenPose and its editors, ControlNet, DWPose, COCO, MMPose, MediaPipe.
 
-What can be read is used; whatever else there was is said in a sentence, person by person and point by point.
+What can be read is used; whatever was left out is noted in a sentence, person by person and point by point.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ _PART_NAMES = {
     ),
     "face": ("face_keypoints_2d", "face_keypoints", "face_kpts", "face"),
 }
-# Some detectors leave out points of a face that they do not see, and some give the background as one more.
+# Some detectors omit face points that they do not see, and some add the background as a point.
 _FACE_COUNTS = range(1, FACE_POINTS + 2)
 
 
 class UnknownCanvasError(UserError):
-    """A file does not say how large the picture is that its points are of."""
+    """A file does not give the size of the picture that its points belong to."""
 
     def __init__(self) -> None:
         super().__init__("keypoints.unknown_canvas")
@@ -38,12 +38,12 @@ class UnknownCanvasError(UserError):
 
 @dataclass(frozen=True)
 class KeypointFile:
-    """What a file of keypoints holds.
+    """The contents of a keypoint file.
 
     Attributes:
-        skeleton: whom it shows; 0..1 spans the canvas.
+        skeleton: the people; 0..1 spans the canvas.
         size: the canvas's width and height in pixels.
-        notes: what was left out, a sentence for each.
+        notes: sentences on what was left out.
     """
 
     skeleton: Skeleton
@@ -52,15 +52,15 @@ class KeypointFile:
 
 
 def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -> KeypointFile:
-    """Read a file of keypoints, whoever it comes from.
+    """Read a keypoint file of any known program.
 
     Args:
         data: the parsed JSON.
-        canvas: width and height in pixels of the picture that the points belong to, where the file does not say that.
+        canvas: width and height in pixels of the picture that the points belong to, if the file does not give them.
 
     Raises:
-        UserError: there is nobody in it who can be used.
-        UnknownCanvasError: nobody knows how large the canvas is.
+        UserError: it contains nobody who can be used.
+        UnknownCanvasError: the size of the canvas is unknown.
     """
     frames = list(frames_in(data))
     if not frames:
@@ -81,7 +81,7 @@ def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -
 
 @dataclass
 class _Body:
-    """A body's points by the names of their joints, and what its list has of hands and face."""
+    """A body's points by joint name, and the hands and face in the same list."""
 
     points: dict[str, WrittenPoint]
     least_confidence: float = 0.0
@@ -89,7 +89,7 @@ class _Body:
 
 
 def _read_body(person: object) -> _Body | None:
-    """Read somebody's points; None where they are in no order that is known."""
+    """Read a person's points; None if their order is unknown."""
     listed = body_of(person)
     if isinstance(listed, Mapping) and not are_columns(listed):
         return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
@@ -111,7 +111,7 @@ def _name_of(point: object) -> object:
 
 
 def _with_scores(points: list[WrittenPoint], person: object) -> list[WrittenPoint]:
-    """Return points with the confidences that are in a list of their own."""
+    """Return the points with confidences from a separate list."""
     scores = (
         next((person[name] for name in _SCORE_NAMES if name in person), None) if isinstance(person, Mapping) else None
     )
@@ -121,13 +121,13 @@ def _with_scores(points: list[WrittenPoint], person: object) -> list[WrittenPoin
 
 
 class _Reading:
-    """The people of a frame as they can be used.
+    """The usable people of a frame.
 
     Attributes:
         people: the bodies.
-        details: hands and face of each.
+        details: their hands and faces.
         notes: what was left out.
-        reasons: why people were left out, of each who was.
+        reasons: why each person who was left out was.
         size: of the canvas.
     """
 
@@ -181,7 +181,7 @@ class _Reading:
         self.notes.append(Message("keypoints.person_left_out", person=number, why=reason))
 
     def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
-        """Bring a body to our order; and whether any point of it is outside."""
+        """Convert a body to our order; also return whether any of its points is outside the canvas."""
         points = body.points
         unreadable = {name for name, point in points.items() if not point.is_readable}
         unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
@@ -228,7 +228,7 @@ class _Reading:
         return Details(**found)
 
     def _part(self, value: object, part: str, number: int) -> list[WrittenPoint]:
-        """Read a hand or a face from a list of its own; nothing where there is none."""
+        """Read a hand or a face from its own list; empty if there is none."""
         said = value if isinstance(value, Mapping) else {}
         listed = next((said[name] for name in _PART_NAMES[part] if name in said), None)
         if listed is None or listed == []:
@@ -245,6 +245,6 @@ def _named(part: str) -> Message:
 
 
 def _listed(names: Iterable[str]) -> Message:
-    """Join names as a sentence does, in the body's order: "left knee, left ankle and right ankle"."""
+    """Join names as in a sentence, in the body's order: "left knee, left ankle and right ankle"."""
     *most, last = (joint_title(name) for name in sorted(names, key=JOINT_NAMES.index))
     return Message("joints.and", joints=most, last=last) if most else last

@@ -1,4 +1,4 @@
-"""People found by controlnet-aux's OpenPose."""
+"""Detect people with controlnet-aux's OpenPose."""
 
 from __future__ import annotations
 
@@ -16,33 +16,33 @@ from ipa_app.pose.detector import Detector, FoundPerson, PoseOptions
 _BODY, _HAND, _FACE = "body_pose_model.pth", "hand_pose_model.pth", "facenet.pth"
 # Detection works on pictures whose shorter side is 512, as controlnet-aux does by default.
 _RESOLUTION = 512
-# What torch raises for a file that is cut off, of something else, or holds more than plain weights, and controlnet-aux
-# for weights of another network.
+# What torch raises for a file that is truncated, not a checkpoint, or holds more than plain weights, and what
+# controlnet-aux raises for weights of another network.
 _UNREADABLE = (pickle.UnpicklingError, RuntimeError, EOFError, LookupError, TypeError, AttributeError, ValueError)
 
 
 class OpenPose:
-    """The networks that were asked for so far. For one thread at a time."""
+    """The networks, loaded on demand. Use from one thread at a time."""
 
     def __init__(self, *, device: str) -> None:
         self._device = device
         self._networks: dict[str, Any] = {}
 
     def is_ready(self, options: PoseOptions) -> bool:
-        """Whether all networks are loaded."""
+        """Whether all networks for these options are loaded."""
         return self._networks.keys() >= {*OPENPOSE.files_for(options)}
 
     def load(self, files: Mapping[str, Path], options: PoseOptions) -> None:
-        """Load those networks that are not loaded yet.
+        """Load the networks that are not loaded yet.
 
         Args:
-            files: the weights by the names under which they are published.
-            options: what is looked for.
+            files: weights by their published names.
+            options: what to look for.
 
         Raises:
-            UserError: a file is damaged, or of something else.
+            UserError: a file is damaged, or holds something else.
         """
-        # Imported here: it brings torch, and the page must open at once.
+        # Imported here because it loads torch, and the page must open at once.
         from ipa_app.pose.openpose_networks import Body, Hand, NumberedFace
 
         networks = {_BODY: Body, _HAND: Hand, _FACE: NumberedFace}
@@ -60,7 +60,7 @@ class OpenPose:
 
 
 def _read(network: Callable[..., Any], file: Path) -> Any:
-    """Build a network from its weights. They are pickles, and torch.load runs no code in them (since 2.6)."""
+    """Build a network from its weights. These are pickles; torch.load runs no code in them (since 2.6)."""
     try:
         return network(str(file))
     except _UNREADABLE as error:
@@ -68,7 +68,7 @@ def _read(network: Callable[..., Any], file: Path) -> Any:
 
 
 def _at_resolution(photo: Image.Image) -> Image.Image:
-    """Scale the shorter side to the detector's resolution, and the longer one to four times that at most."""
+    """Scale the shorter side to the detector's resolution, and the longer one to at most four times that."""
     scale = _RESOLUTION / min(photo.size)
     width, height = (min(4 * _RESOLUTION, round(side * scale / 64) * 64) for side in photo.size)
     return photo.resize((width, height), Image.Resampling.LANCZOS)
@@ -84,11 +84,11 @@ OPENPOSE = Detector(
     files=(_BODY,),
     hand_files=(_HAND,),
     face_files=(_FACE,),
-    # They are published as such alone; `load` has them read as plain weights.
+    # They are only published as pickles; `load` reads them as plain weights.
     pickles=True,
     help=(
         "What OpenPose needs to find people is downloaded when it is first needed: 0.2 GB, and 0.15 GB more each for "
         "fingers and faces."
     ),
 )
-"""A network each for bodies, for hands and for faces."""
+"""One network each for bodies, hands and faces."""

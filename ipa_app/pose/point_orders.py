@@ -1,4 +1,4 @@
-"""In which order programs list the points of a body, and how they name them."""
+"""The orders in which programs list a body's points, and their names for them."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _LEG = ("hip", "knee", "ankle")
 
 @dataclass(frozen=True)
 class PointOrder:
-    """How a program lists the points of a person.
+    """The order in which a program lists a person's points.
 
     Attributes:
-        body: of every point of the body the joint's name, None for one that we do not have.
-        least_confidence: below it a point counts as not seen; some programs list guesses as well.
-        face: where in the list the points of the face are.
-        left_hand: where the points of the left hand are.
-        right_hand: where the points of the right hand are.
+        body: joint name of every body point; None for joints that we do not have.
+        least_confidence: points below it count as not seen, as some programs list guesses too.
+        face: indices of the face points in the list.
+        left_hand: indices of the left hand's points.
+        right_hand: indices of the right hand's points.
     """
 
     body: tuple[str | None, ...]
@@ -31,17 +31,17 @@ class PointOrder:
 
     @property
     def count(self) -> int:
-        """How many points there are in all."""
+        """Total number of points."""
         return max(len(self.body), self.right_hand.stop)
 
 
 def _both(parts: tuple[str, ...], *sides: str) -> tuple[str, ...]:
-    """One side's parts after the other's: right shoulder, right elbow, ..., left shoulder, ..."""
+    """List parts side by side: right shoulder, right elbow, ..., left shoulder, ..."""
     return tuple(f"{side} {part}" for side in sides for part in parts)
 
 
 def _pairs(*parts: str) -> tuple[str, ...]:
-    """Part by part, left before right: left eye, right eye, left ear, ..."""
+    """List parts one by one, left before right: left eye, right eye, left ear, ..."""
     return tuple(f"{side} {part}" for part in parts for side in ("left", "right"))
 
 
@@ -52,7 +52,7 @@ _OPENPOSE_25 = (
 )
 _COCO_17 = ("nose", *_pairs("eye", "ear", *_ARM, *_LEG))
 _HALPE_26 = (*_COCO_17, None, "neck", None, *_FEET)
-# OpenPose's order for the MPI data, with the head first and the chest last.
+# OpenPose's order for the MPI data set, with the head first and the chest last.
 _MPI_15 = (None, "neck", *_both(_ARM, "right", "left"), *_both(_LEG, "right", "left"), None)
 _MPII_16 = (
     *("right ankle", "right knee", "right hip", "left hip", "left knee", "left ankle"),
@@ -63,7 +63,7 @@ _BLAZEPOSE_33 = (
     *("nose", None, "left eye", None, None, "right eye", None, "left ear", "right ear", None, None),
     *(*_pairs(*_ARM), *_FEET, *_pairs(*_LEG), None, None, None, None),
 )
-# What MMPose's and MediaPipe's own programs do not draw either.
+# Confidences below which MMPose's and MediaPipe's own programs do not draw points either.
 _UNSURE, _INVISIBLE = 0.3, 0.5
 
 ORDERS = {
@@ -76,12 +76,12 @@ ORDERS = {
         PointOrder(_COCO_17, _UNSURE),
         PointOrder(_HALPE_26, _UNSURE),
         PointOrder(_BLAZEPOSE_33, _INVISIBLE),
-        # Whole bodies, of COCO and of Halpe.
+        # Whole-body orders of COCO and Halpe.
         PointOrder((*_COCO_17, *_FEET), _UNSURE, range(23, 91), range(91, 112), range(112, 133)),
         PointOrder(_HALPE_26, _UNSURE, range(26, 94), range(94, 115), range(115, 136)),
     )
 }
-"""Every order by how many points it has, which tells them apart."""
+"""Every order by its number of points, which identifies it."""
 
 
 def _spellings(name: str) -> tuple[str, ...]:
@@ -93,6 +93,6 @@ _BY_SPELLING = {spelling: name for name in JOINT_NAMES for spelling in _spelling
 
 
 def joint_named(text: object) -> str | None:
-    """Return our name for a joint that is called "left_shoulder", "LShoulder" or the like; None for anything else."""
+    """Return our name for a joint called "left_shoulder", "LShoulder" or the like; None for anything else."""
     letters = re.sub("[^a-z]", "", str(text).lower())
     return _BY_SPELLING.get(letters.removesuffix("joint"))

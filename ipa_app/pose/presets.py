@@ -1,4 +1,4 @@
-"""The poses that ship with the app: OpenPose files with a drawn picture beside each."""
+"""The bundled poses: OpenPose files, each with a drawn picture beside it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ POSES_FOLDER = Path(__file__).resolve().parents[2] / "assets" / "poses"
 
 
 def presets() -> dict[str, Skeleton]:
-    """All preset poses by name ("arms up"), in alphabetical order."""
+    """Return all preset poses by name ("arms up"), in alphabetical order."""
     return {name: sheet.skeleton for name, sheet in _read_presets()}
 
 
 def preset_sheets() -> dict[str, PoseSheet]:
-    """All preset poses by name, each on its canvas, in alphabetical order."""
+    """Return all preset poses by name, each on its canvas, in alphabetical order."""
     return dict(_read_presets())
 
 
 def preset_pictures() -> dict[str, Path]:
-    """The drawn skeleton of every preset, as a PNG file that serves as preview and as pose picture alike.
+    """Return every preset's drawn skeleton, a PNG file that serves both as preview and as pose picture.
 
-    Drawn beforehand, because drawing needs torch and the page shows presets before torch is there.
+    They are drawn in advance because drawing needs torch, and the page shows presets before torch is loaded.
     """
     return {_name(path): path for path in sorted(POSES_FOLDER.glob("*.png"))}
 
 
 def preset_title(name: str) -> Message:
-    """Return what people call a preset."""
+    """Return the display name of a preset."""
     return Message(f"preset.{name.replace(' ', '_')}")
 
 
 def preset_file(name: str) -> Path:
-    """Where the preset called `name` is kept."""
+    """Return the path of the preset called `name`."""
     return POSES_FOLDER / f"{name.replace(' ', '_')}.json"
 
 

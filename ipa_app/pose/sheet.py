@@ -1,4 +1,4 @@
-"""A skeleton on the canvas it was posed on: what OpenPose's files hold, and what is edited and drawn."""
+"""A skeleton on its canvas: the content of OpenPose files, and what is edited and drawn."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from ipa_app.pose.keypoints import Keypoint, Points
 from ipa_app.pose.skeleton import Skeleton
 
 LONGEST_JSON = 10_000_000
-"""Most characters of a file of keypoints: some minutes of a film, one list of points for each picture."""
+"""Most characters of a keypoint file: enough for some minutes of film with one list of points per frame."""
 
 _SIDES = (16, 32_768)
-# Also what bounds the work of drawing: sticks are as thick as the shorter side says.
+# Also bounds the cost of drawing, as the thickness of sticks follows from the shorter side.
 _LARGEST_RATIO = 8
-# Of the canvas's sides: what is smaller is no more than a blot, as thick as its lines must be; what suits a figure; and
-# what a single joint counts as.
+# Sizes relative to the canvas: below the first, figures become blots, given the thickness of their lines; the second
+# suits a figure; the third is the size assumed for a single joint.
 _SMALL, _COMFORTABLE, _TINIEST = 0.25, 0.7, 0.02
 
 
 @dataclass(frozen=True)
 class PoseSheet:
-    """A skeleton and the shape of its canvas, without which 0..1 would be squeezed.
+    """A skeleton and the size of its canvas, without which the aspect ratio would be unknown.
 
     Attributes:
         skeleton: 0..1 spans the canvas.
         width: of the canvas in pixels.
         height: of the canvas in pixels.
-        notes: what was left out, or changed, when it was read: a sentence for each.
+        notes: sentences on what was left out or changed when it was read.
 
     Raises:
-        UserError: at construction, when the canvas is too small, too large or too narrow.
+        UserError: at construction, if the canvas is too small, too large or too narrow.
     """
 
     skeleton: Skeleton
@@ -45,7 +45,7 @@ class PoseSheet:
     notes: tuple[Message, ...] = field(default=(), compare=False)
 
     def __post_init__(self) -> None:
-        """Check the canvas, so that whoever holds a sheet can draw it."""
+        """Check the canvas, so that every sheet can be drawn."""
         least, most = _SIDES
         if not (least <= min(self.width, self.height) and max(self.width, self.height) <= most):
             raise UserError("pose.canvas_size", width=self.width, height=self.height, least=least, most=most)
@@ -54,7 +54,7 @@ class PoseSheet:
 
     @classmethod
     def from_json(cls, text: object, *, canvas: tuple[float, float] | None = None) -> PoseSheet:
-        """Read the text of a file of keypoints, whoever it comes from.
+        """Read the text of a keypoint file of any known program.
 
         Args:
             text: JSON, of any of the programs that `read_keypoints` knows.
@@ -71,7 +71,7 @@ class PoseSheet:
 
     @classmethod
     def from_openpose(cls, data: Any, *, canvas: tuple[float, float] | None = None) -> PoseSheet:
-        """Read the data of a file of keypoints, whoever it comes from.
+        """Read the data of a keypoint file of any known program.
 
         Args:
             data: as for `read_keypoints`.
@@ -85,7 +85,7 @@ class PoseSheet:
 
     @property
     def window(self) -> tuple[int, int, int, int]:
-        """The part (left, top, right, bottom) of the canvas to look at: all, or less where the figures are tiny."""
+        """Return the part (left, top, right, bottom) of the canvas to look at: all, or less if the figures are tiny."""
         canvas = np.array((self.width, self.height))
         seen = np.array([point for person in self.skeleton.people for point in person if point is not None])
         low, high = seen.min(axis=0), seen.max(axis=0)
@@ -98,7 +98,7 @@ class PoseSheet:
         return left, top, right, bottom
 
     def brought_closer(self) -> PoseSheet:
-        """Return it as large as figures are followed, with a note, where it is tiny on its canvas; or else as it is."""
+        """Return the sheet enlarged, with a note, if its figures are too tiny to be followed; else unchanged."""
         left, top, right, bottom = self.window
         if (right - left, bottom - top) == (self.width, self.height):
             return self
@@ -114,22 +114,22 @@ class PoseSheet:
         return replace(self, skeleton=Skeleton(people, details), notes=(*self.notes, note))
 
     def to_openpose(self) -> dict[str, Any]:
-        """Write OpenPose's data, coordinates in pixels of the canvas."""
+        """Return OpenPose's data, with coordinates in pixels of the canvas."""
         return self.skeleton.to_openpose(self.width, self.height)
 
     def to_json(self) -> str:
-        """Write an OpenPose file's text."""
+        """Return the text of an OpenPose file."""
         return json.dumps(self.to_openpose())
 
 
 def _parsed(text: str) -> Any:
-    """Parse JSON; also JSON that was packed into a JSON string, as it travels between some programs.
+    """Parse JSON, including JSON inside a JSON string, as some programs exchange it.
 
     Raises:
-        UserError: it is none.
+        UserError: it is not JSON.
     """
     try:
-        # A whole number of thousands of digits is no more than infinite here, and takes no time.
+        # As a float, an integer of thousands of digits just becomes infinite, and parses fast.
         data = json.loads(text.removeprefix("\ufeff"), parse_int=float)
         return json.loads(data, parse_int=float) if isinstance(data, str) else data
     except (ValueError, RecursionError):

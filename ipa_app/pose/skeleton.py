@@ -1,4 +1,4 @@
-"""Skeletons as data: the 18 points OpenPose finds on a body, for any number of people, and their hands and faces.
+"""Skeletons as data: OpenPose's 18 body points for any number of people, and their hands and faces.
 
 The order of the points (COCO-18, as the OpenPose ControlNets were trained on): nose, neck, right shoulder, elbow,
 wrist, left shoulder, elbow, wrist, right hip, knee, ankle, left hip, knee, ankle, right eye, left eye, right ear,
@@ -15,7 +15,7 @@ from ipa_app.pose.keypoints import Details, Points, write_points
 
 KEYPOINTS_PER_PERSON = 18
 MOST_PEOPLE = 32
-"""Most people of a skeleton."""
+"""Most people in a skeleton."""
 
 Person = Points
 """The 18 points of one body."""
@@ -23,21 +23,21 @@ Person = Points
 
 @dataclass(frozen=True)
 class Skeleton:
-    """The people in a picture; a point that is not seen is None.
+    """The people in a picture; points that are not seen are None.
 
     Attributes:
         people: 18 points each, at least two of them seen.
-        details: hands and face of each person, in the same order; empty where nobody has any.
+        details: hands and face of each person, in the same order; empty if nobody has any.
 
     Raises:
-        UserError: at construction, when there is nobody, or a person's points are too few, too many or out of 0..1.
+        UserError: at construction, if there is nobody, or a person's points are too few, too many or outside 0..1.
     """
 
     people: tuple[Person, ...]
     details: tuple[Details, ...] = ()
 
     def __post_init__(self) -> None:
-        """Check every person, so that whoever holds a skeleton can draw it."""
+        """Check every person, so that every skeleton can be drawn."""
         if not self.people:
             raise UserError("pose.empty")
         if len(self.people) > MOST_PEOPLE:
@@ -55,7 +55,7 @@ class Skeleton:
         return tuple(zip(self.people, self.details or (Details(),) * len(self.people), strict=True))
 
     def to_openpose(self, width: int, height: int) -> dict[str, Any]:
-        """Write OpenPose's JSON for a canvas of `width` x `height` pixels, to a hundredth of a pixel."""
+        """Return OpenPose's JSON for a canvas of `width` x `height` pixels, to a hundredth of a pixel."""
         people = []
         for person, details in self.figures:
             body = write_points(person, width=width, height=height)

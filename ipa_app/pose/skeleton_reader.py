@@ -1,7 +1,7 @@
-"""Reads the joints off a drawn skeleton: by the hues of its dots and bones, and by which bone meets which.
+"""Read the joints of a drawn skeleton from the hues of its dots and bones, and from which bones meet.
 
-Of all the ways to put a drawing's lines and dots together the best figure is taken, then the next one out of what is
-left. What is no drawing of skeletons has no lines that fit together so, and is refused.
+Of all the ways to combine a drawing's lines and dots, the best figure is taken, then the next best from what is left.
+Lines that are not drawings of skeletons do not fit together, and are rejected.
 """
 
 from __future__ import annotations
@@ -22,30 +22,30 @@ from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, MOST_PEOPLE, Person, Ske
 from ipa_app.pose.strokes import ColouredPart, coloured_part
 
 _NECK = 1
-# What a dot of the joint's own hue is worth, beside bones that are worth 1.
+# Score of a dot of the joint's own hue; that of a bone is 1.
 _DOT = 0.6
-# A figure of one bone and its two dots is worth more, a bone without dots less.
+# Least score of a figure: one bone with its two dots scores more, a bone without dots less.
 _LEAST_WORTH = 1.9
-# How much of the lines a reading must explain: with the dots of most joints, and by the lines alone.
+# Share of the lines that a reading must explain: with the dots of most joints, by the lines alone, and to be certain.
 _EXPLAINED, _EXPLAINED_WITHOUT_DOTS, _CERTAIN = 0.75, 0.9, 0.95
 _DOTTED = 0.6
 _BONES, _BONES_WITHOUT_DOTS = 4, 10
-# Among so many lines the best figure must have a part of them; where it has less, this is writing.
+# Among this many lines, the best figure must have this share of them; otherwise it is writing.
 _CROWD, _LEAST_SHARE = 40, 0.05
-# Of the bones of further figures: those that the best one has, too.
+# Least share of further figures' bones that the best one has too.
 _SHARED = 0.5
-# Of the joints of a figure: those that lie on no other; hands may touch, but no more.
+# Least share of a figure's joints that lie on no other joint: hands may touch, but not more.
 _APART = 0.65
 
 
 @dataclass(frozen=True)
 class Drawing:
-    """What is read off a drawing.
+    """The result of reading a drawing.
 
     Attributes:
-        skeleton: whom it shows; 0..1 spans the picture.
+        skeleton: the people in it; 0..1 spans the picture.
         thickness: of its bones, in pixels of the picture.
-        explained: the share of its lines that are the skeleton's, by their length.
+        explained: share of its lines, by length, that belong to the skeleton.
         is_in_our_colours: whether joints and bones have the colours that ControlNets know.
     """
 
@@ -56,7 +56,7 @@ class Drawing:
 
 
 def read_drawing(picture: Image.Image) -> Drawing | None:
-    """Read the skeletons drawn in a picture (mode "RGB"); None where it shows anything else."""
+    """Read the skeletons drawn in a picture (mode "RGB"); None if it shows anything else."""
     part = coloured_part(picture)
     lines = None if part is None else lines_in(part)
     if part is None or lines is None:
@@ -75,7 +75,7 @@ def read_drawing(picture: Image.Image) -> Drawing | None:
 
 
 def _best_reading(lines: Lines) -> _Reading | None:
-    """Read by the palette that fits best; None where even that does not."""
+    """Read with the palette that fits best; None if even that does not fit."""
     best = _Reading(lines, PALETTES[0])
     if not (best.is_convincing and best.explained >= _CERTAIN):
         others = (_Reading(lines, palette) for palette in PALETTES[1:])
@@ -93,11 +93,11 @@ def _person(figure: Figure, part: ColouredPart, size: tuple[int, int]) -> Person
 
 
 class _Reading:
-    """A drawing read by one palette.
+    """A drawing read with one palette.
 
     Attributes:
-        palette: the colours it was read by.
-        figures: whom it shows, the best first.
+        palette: the colours used.
+        figures: the figures found, best first.
     """
 
     def __init__(self, lines: Lines, palette: Palette) -> None:
@@ -106,19 +106,19 @@ class _Reading:
         self._places = joint_places(lines, palette)
         self._links = bone_links(lines, palette, self._places)
         self._order, self._children = _tree(palette)
-        # Of every joint what its places are worth by themselves; nothing any more where a figure has been found.
+        # Scores of every joint's candidates by themselves; 0 once a figure has used them.
         self._worth = [_DOT * each.dotted for each in self._places]
         self._used_strokes: set[int] = set()
         self.figures = without_leftovers(joined(self._pieces(), reach=lines.reach), has_dots=lines.has_dots)
 
     @property
     def worth(self) -> float:
-        """How well it fits, where one whole figure is worth more than its pieces."""
+        """Score of the reading, in which a whole figure counts more than its pieces."""
         return sum(figure.worth**2 for figure in self.figures)
 
     @cached_property
     def explained(self) -> float:
-        """The share of the lines, by their length, that figures are made of."""
+        """Share of the lines, by length, that belong to figures."""
         return self._share_of({number for figure in self.figures for number in figure.strokes})
 
     def _share_of(self, strokes: set[int]) -> float:
@@ -132,7 +132,7 @@ class _Reading:
         if not self.figures:
             return False
         best, *others = self.figures
-        # What people have in common; the pieces of something else share its lines out among them.
+        # People have bones in common; the pieces of something else divide its lines among them.
         if sum(len(each.bones & best.bones) for each in others) < _SHARED * sum(len(each.bones) for each in others):
             return False
         joints = np.array(list(best.joints.values()))
@@ -144,7 +144,7 @@ class _Reading:
         return by_lines or (with_dots and self.explained >= _EXPLAINED)
 
     def _pieces(self) -> Iterator[Figure]:
-        """Yield one connected piece after the other, the best first; none where even that is lost among the lines."""
+        """Yield connected pieces, best first; none if even the best is lost among the lines."""
         while (piece := self._best_piece()) is not None:
             yield piece
             is_crowded = len(self._lines.long_bones) > _CROWD
@@ -152,7 +152,7 @@ class _Reading:
                 return
 
     def _best_piece(self) -> Figure | None:
-        """Find the piece of the tree of joints that fits best what is not used yet (dynamic programming)."""
+        """Find the subtree of joints that fits the unused lines best (dynamic programming)."""
         worth = [each.copy() for each in self._worth]
         chosen: dict[tuple[int, int], dict[int, BoneLink]] = defaultdict(dict)
         for joint in reversed(self._order):
@@ -173,7 +173,7 @@ class _Reading:
     def _take(
         self, worth: float, joint: int, number: int, *, chosen: dict[tuple[int, int], dict[int, BoneLink]]
     ) -> Figure:
-        """Make a figure of what was chosen from a joint downwards."""
+        """Build a figure from the choices made below a joint."""
         figure = Figure({}, worth, bones=set(), strokes=set(), dotted=set())
         waiting = [(joint, number)]
         while waiting:
@@ -192,7 +192,7 @@ class _Reading:
 
 
 def _tree(palette: Palette) -> tuple[list[int], dict[int, list[tuple[int, int]]]]:
-    """The joints from the neck outwards, and of each those that follow it, with the bone's number."""
+    """Return the joints from the neck outwards, and each joint's children with the bone's index."""
     children: dict[int, list[tuple[int, int]]] = defaultdict(list)
     order = [_NECK]
     for joint in order:

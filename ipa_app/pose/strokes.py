@@ -1,7 +1,7 @@
-"""The coloured strokes and dots of a drawing, told from one another by hue, whatever ground they are drawn on.
+"""Find the coloured strokes and dots of a drawing by hue, on any background.
 
-Grey has no hue, and what is blended with grey keeps its own: black, white, grey and transparent grounds are all alike.
-Knows nothing of bodies.
+Grey has no hue, and colours blended with grey keep theirs, so black, white, grey and transparent backgrounds are all
+treated alike. Knows nothing of bodies.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from PIL import Image
 from ipa_app.imaging.colour import channels_first
 from ipa_app.pose.palettes import HUES
 
-# A hairline of one pixel must survive; beyond this pictures only cost time.
+# Lines one pixel wide must survive; larger pictures only cost time.
 _LONGEST_SIDE = 2048
-# What is coloured is enlarged to this, so that dots of a few pixels have a middle.
+# The coloured part is enlarged to this, so that dots of a few pixels have a centre.
 _COMFORTABLE_SIDE = 800
 _LARGEST_GROWTH = 4.0
-# Of 255, between the strongest channel and the weakest: JPEG's noise in grey stays below.
+# Least difference, of 255, between strongest and weakest channel: JPEG's noise in grey stays below.
 _LEAST_CHROMA = 30
-# Of the chroma that the coloured part mostly has: a hairline of a bone's colour keeps this much at its steps.
+# Least share of the coloured part's typical chroma: a hairline of a bone's colour keeps this much at its steps.
 _CHROMA_SHARE = 0.29
 # Thin lines leave most of a drawing empty; photos and paintings do not.
 _LARGEST_SHARE = 0.35
@@ -34,12 +34,12 @@ _MOST_PIECES = 4000
 
 @dataclass(frozen=True)
 class ColouredPart:
-    """The part of a picture that has colours, enlarged where it is small.
+    """The coloured part of a picture, enlarged if small.
 
     Attributes:
-        hues: (height, width), the number of each pixel's hue (see `palettes`), -1 where it has none.
-        corner: where its upper left corner is in the picture, in the picture's pixels.
-        unit: how many of its pixels are one of the picture's.
+        hues: (height, width), hue of each pixel (see `palettes`), -1 for none.
+        corner: position of its upper left corner in the picture, in the picture's pixels.
+        unit: number of its pixels per pixel of the picture.
     """
 
     hues: np.ndarray
@@ -47,12 +47,12 @@ class ColouredPart:
     unit: float
 
     def in_picture(self, points: np.ndarray) -> np.ndarray:
-        """Bring points (..., 2) of its pixels to the picture's, where whole numbers are the pixels' corners."""
+        """Convert points (..., 2) from its pixels to the picture's, where whole numbers are pixel corners."""
         return (points + 0.5) / self.unit + self.corner
 
 
 def coloured_part(picture: Image.Image) -> ColouredPart | None:
-    """Cut out what is coloured in a picture (mode "RGB"); None where that is nothing, or too much for a drawing."""
+    """Cut out the coloured part of a picture (mode "RGB"); None if it is empty, or too large for a drawing."""
     shrink = min(1.0, _LONGEST_SIDE / max(picture.size))
     if shrink < 1:
         width, height = (max(1, round(side * shrink)) for side in picture.size)
@@ -65,7 +65,7 @@ def coloured_part(picture: Image.Image) -> ColouredPart | None:
     least = max(_LEAST_CHROMA, _CHROMA_SHARE * float(np.percentile(chroma[coloured], 75)))
     rows, columns = (np.flatnonzero((chroma > least).any(axis=axis)) for axis in (1, 0))
     window = pixels[_with_margin(rows), _with_margin(columns)]
-    # By a whole number, as a hairline that falls between two pixels is half as strong on both.
+    # Enlarge by a whole number, as a hairline between two pixels would be half as strong on both.
     growth = float(np.clip(np.ceil(_COMFORTABLE_SIDE / max(window.shape)), 1.0, _LARGEST_GROWTH))
     if growth > 1:
         window = cv2.resize(window, None, fx=growth, fy=growth, interpolation=cv2.INTER_LINEAR)
@@ -83,7 +83,7 @@ def _with_margin(seen: np.ndarray) -> slice:
 
 
 def _hues(pixels: np.ndarray, *, least: float) -> np.ndarray:
-    """The hue of every pixel, averaged over its neighbours by their chroma, as JPEG spoils single ones."""
+    """Return the hue of every pixel, averaged over its neighbours weighted by chroma, as JPEG spoils single pixels."""
     chroma = _chroma(pixels).astype(np.float32)
     angle = np.deg2rad(cv2.cvtColor(pixels.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)[..., 0])
     across, down = (cv2.blur(chroma * part(angle), (3, 3)) for part in (np.cos, np.sin))
@@ -96,11 +96,11 @@ class Stroke:
     """A straight piece of one hue: a line, or a dot.
 
     Attributes:
-        hue: its number.
+        hue: index of its hue.
         area: in pixels.
-        mean: (2,), x and y of its middle.
+        mean: (2,), x and y of its centre.
         spread: (2, 2), the covariance of its pixels' x and y.
-        ends: (2, 2), x and y of the two ends of its long axis.
+        ends: (2, 2), x and y of both ends of its long axis.
     """
 
     hue: int
@@ -111,22 +111,22 @@ class Stroke:
 
     @cached_property
     def length(self) -> float:
-        """From end to end in pixels."""
+        """Distance from end to end in pixels."""
         return float(np.linalg.norm(self.ends[1] - self.ends[0])) + 1
 
     @cached_property
     def width(self) -> float:
-        """Across the long axis in pixels; what is not straight is wide."""
-        # Four standard deviations are the width of an ellipse, and 3.5 of a rectangle.
+        """Width across the long axis in pixels; bent strokes count as wide."""
+        # The width of an ellipse is 4 standard deviations, that of a rectangle 3.5.
         return max(1.0, 3.8 * float(np.sqrt(max(0.0, np.linalg.eigvalsh(self.spread)[0]))))
 
     @property
     def axis(self) -> np.ndarray:
-        """(2,), from the first end to the second, of length 1."""
+        """(2,), unit vector from the first end to the second."""
         return (self.ends[1] - self.ends[0]) / max(1e-6, self.length - 1)
 
     def joined(self, other: Stroke) -> Stroke:
-        """Return the stroke that this one and another piece of it make together."""
+        """Return the union of this stroke and another piece of it."""
         area = self.area + other.area
         mean = (self.area * self.mean + other.area * other.mean) / area
         parts = (each.area * (each.spread + np.outer(each.mean - mean, each.mean - mean)) for each in (self, other))
@@ -137,7 +137,7 @@ class Stroke:
 
 
 def find_strokes(part: ColouredPart) -> list[Stroke] | None:
-    """Find the straight pieces of all hues; None where there are far more than a drawing of skeletons has."""
+    """Find the straight pieces of all hues; None if there are far more than in a drawing of skeletons."""
     found: list[Stroke] = []
     for hue in range(HUES):
         count, labels = cv2.connectedComponents((part.hues == hue).astype(np.uint8), connectivity=8)
@@ -148,8 +148,8 @@ def find_strokes(part: ColouredPart) -> list[Stroke] | None:
 
 
 def _fitted(labels: np.ndarray, count: int, *, hue: int) -> list[Stroke]:
-    """Fit a line to every piece of a picture of labels (0 is none)."""
-    at = np.flatnonzero(labels > 0)  # of booleans, which takes a tenth of what it takes of numbers
+    """Fit a line to every piece in a picture of labels (0 is none)."""
+    at = np.flatnonzero(labels > 0)  # on booleans, which takes a tenth of the time
     (rows, columns), label = np.divmod(at, labels.shape[1]), labels.ravel()[at]
     area = np.maximum(1, np.bincount(label, minlength=count)).astype(float)
     points = np.stack([columns, rows], axis=1).astype(float)
@@ -175,19 +175,19 @@ def _fitted(labels: np.ndarray, count: int, *, hue: int) -> list[Stroke]:
 
 
 def line_width(strokes: Iterable[Stroke]) -> float | None:
-    """How wide most of the lines are, by their length; None where there are none."""
+    """Return the typical width of the lines, weighted by length; None if there are none."""
     lines = [stroke for stroke in strokes if stroke.length >= max(10, 4 * stroke.width)]
     if not lines:
         return None
     widths = np.array([stroke.area / stroke.length for stroke in lines])
     order = widths.argsort()
     lengths = np.cumsum(np.array([stroke.length for stroke in lines])[order])
-    # What tapers has less area than a rectangle.
+    # A tapered line has less area than a rectangle.
     return float(1.1 * widths[order][np.searchsorted(lengths, lengths[-1] / 2)])
 
 
 def dot_width(strokes: Iterable[Stroke], *, line: float) -> float | None:
-    """How wide most of the dots are; None where there are none to speak of."""
+    """Return the typical width of the dots; None if there are hardly any."""
     dots = [
         stroke.length
         for stroke in strokes
@@ -197,7 +197,7 @@ def dot_width(strokes: Iterable[Stroke], *, line: float) -> float | None:
 
 
 def without_gaps(strokes: Iterable[Stroke], part: ColouredPart, *, line: float, dot: float) -> list[Stroke]:
-    """Join the pieces of those lines that others cross."""
+    """Join the pieces of lines that others cross."""
     joined: list[Stroke] = []
     by_hue: dict[int, list[Stroke]] = {}
     for stroke in strokes:
@@ -217,7 +217,7 @@ def without_gaps(strokes: Iterable[Stroke], part: ColouredPart, *, line: float, 
 
 
 def _continues(first: Stroke, other: Stroke, part: ColouredPart, *, line: float, dot: float) -> bool:
-    """Whether a stroke is another's continuation, behind something coloured."""
+    """Whether a stroke continues another behind something coloured."""
     if first.length < 1.5 * line:
         return False
     pairs = [(math.dist(one, another), one, another) for one in first.ends for another in other.ends]
@@ -234,7 +234,7 @@ def _continues(first: Stroke, other: Stroke, part: ColouredPart, *, line: float,
 
 
 def hues_at(part: ColouredPart, points: np.ndarray) -> np.ndarray:
-    """Return the hues at points (N, 2); beyond the edges those of the nearest pixel."""
+    """Return the hues at points (N, 2); beyond the edges, those of the nearest pixel."""
     height, width = part.hues.shape
     columns, rows = np.rint(points).astype(int).T
     return part.hues[np.clip(rows, 0, height - 1), np.clip(columns, 0, width - 1)]

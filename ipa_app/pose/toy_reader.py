@@ -1,6 +1,6 @@
-"""Reads the pose of a toy character off a picture, by a small network that the recipe trains on drawings.
+"""Read the pose of a toy character in a picture with a small network that the recipe trains on drawings.
 
-The network knows toy characters alone, and says so of every other picture. Its weights lie in a model's folder.
+The network knows only toy characters and rejects every other picture. Its weights are in a model's folder.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.skeleton import KEYPOINTS_PER_PERSON, Person
 
 SIDE = 128
-"""Width and height in pixels of what the network looks at."""
+"""Width and height in pixels of the network's input."""
 CONFIDENCE = 0.5
-"""Least probability at which a picture counts as one of a toy character."""
+"""Least probability for a picture to count as one of a toy character."""
 
-# A picture is brought to this before it is padded to a square: of 8 x 1,000,000 pixels that would fill the memory.
+# Pictures are scaled down to this before padding to a square: one of 8 x 1,000,000 pixels would fill the memory.
 _LARGEST_SIDE = 1024
-# At the second look the joints fill this share of the square, as they do where the network has learned most.
+# At the second look the joints fill this share of the square, the size that the network has learned best.
 _JOINTS_SHARE = 0.55
-# About a point on the picture's edge, too, such a square has pixels of the picture in it.
+# Even around a point on the picture's edge, a square of this size contains pixels of the picture.
 _LEAST_SIDE = 16.0
-# A closer look that would hardly be closer is not worth its time.
+# A second look is skipped if its square is not smaller than this share of the first.
 _CLOSER = 0.9
 
 
 @dataclass(frozen=True)
 class ToyReading:
-    """What the network reads in B pictures.
+    """The network's output for B pictures.
 
     Attributes:
-        keypoints: (B, 18, 2) as fractions 0..1 of width and height, OpenPose order.
-        heat: (B, 18, h, w), for every joint the logits of the places where it may be; `keypoints` are their means.
+        keypoints: (B, 18, 2) as fractions 0..1 of width and height, in OpenPose's order.
+        heat: (B, 18, h, w), logits of every joint's position; `keypoints` are their means.
         presence: (B,) logits of "this is one toy character, whole and upright".
     """
 
@@ -52,15 +52,15 @@ class ToyReading:
 
 
 class ToyReader(nn.Module):
-    """A small convolutional network: down to a quarter of the places, back up to one map of places per joint.
+    """A small convolutional network: down to cells a quarter of the picture wide, then back up to a map per joint.
 
-    A joint is the mean of its map's places (Sun et al. 2018, "Integral human pose regression"), so that a figure that
-    is moved moves its joints, wherever in the picture it stands.
+    A joint is the mean position of its map (Sun et al. 2018, "Integral human pose regression"), so that joints move
+    with the figure, wherever in the picture it stands.
     """
 
     def __init__(self) -> None:
         super().__init__()
-        # From left to right the features cover 1/64 to 1/4 of the picture's side.
+        # From first to last, the cells of the features are 1/64 to 1/4 of the picture's side wide.
         self.fine = nn.Sequential(_layer(3, 24, stride=2), _layer(24, 48, stride=2), _layer(48, 96, stride=2))
         self.coarse = _layer(96, 128, stride=2)
         self.whole = nn.Sequential(_layer(128, 128, stride=2), _layer(128, 128))
@@ -83,8 +83,8 @@ class ToyReader(nn.Module):
         """Read the pose of the toy character in a picture of any shape (mode "RGB").
 
         Returns:
-            Its 18 points, as fractions of the picture's width and height; None where no single toy character stands
-            in the picture upright and whole.
+            Its 18 points, as fractions of the picture's width and height; None unless a single toy character is in
+            the picture, upright and whole.
         """
         small = picture
         if max(picture.size) > _LARGEST_SIDE:
@@ -93,7 +93,7 @@ class ToyReader(nn.Module):
         points = self._look(small, _square_about(np.array(small.size) / 2, side=max(small.size)))
         if points is None:
             return None
-        # Looked at closely, a figure that is small in its picture is read as finely as a large one.
+        # A second, closer look reads a small figure as precisely as a large one.
         low, high = points.min(axis=0), points.max(axis=0)
         side = max(_LEAST_SIDE, float((high - low).max()) / _JOINTS_SHARE)
         if side < _CLOSER * max(small.size):
@@ -105,7 +105,7 @@ class ToyReader(nn.Module):
     def _look(self, picture: Image.Image, window: tuple[int, int, int, int]) -> np.ndarray | None:
         """Read one square (left, top, right, bottom) of a picture: (18, 2) in its pixels, none outside it.
 
-        None where no toy is seen. A square that reaches over the picture's edges sees its outermost pixels go on there.
+        None if no toy is seen. Beyond the picture's edges, the outermost pixels are repeated.
         """
         seen = cut_window(picture, window).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
         batch = torch.from_numpy(np.array(seen, dtype=np.float32)).permute(2, 0, 1)[None] / 127.5 - 1
@@ -117,10 +117,10 @@ class ToyReader(nn.Module):
 
 
 def load_toy_reader(file: Path) -> ToyReader:
-    """Load a reader, to read on the CPU.
+    """Load a reader for the CPU.
 
     Raises:
-        UserError: the file is damaged, or of something else.
+        UserError: the file is damaged, or holds something else.
     """
     reader = ToyReader()
     try:
@@ -135,7 +135,7 @@ def _layer(before: int, channels: int, *, stride: int = 1) -> nn.Sequential:
 
 
 def _means(heat: torch.Tensor) -> torch.Tensor:
-    """The mean place of every map (B, 18, h, w) of logits, as (B, 18, 2) in 0..1: x, then y."""
+    """Return the mean position of every map (B, 18, h, w) of logits, as (B, 18, 2) in 0..1: x, then y."""
     shares = heat.flatten(2).softmax(dim=-1).view_as(heat)
     height, width = heat.shape[-2:]
     across = (torch.arange(width, device=heat.device) + 0.5) / width
@@ -144,7 +144,7 @@ def _means(heat: torch.Tensor) -> torch.Tensor:
 
 
 def _square_about(centre: np.ndarray, *, side: float) -> tuple[int, int, int, int]:
-    """The square of whole pixels (left, top, right, bottom) about a point (x, y); it may reach over the edges."""
+    """Return the square (left, top, right, bottom) of whole pixels around a point (x, y); it may exceed the edges."""
     whole = round(side)
     left, top = (round(float(value) - whole / 2) for value in centre)
     return left, top, left + whole, top + whole

@@ -1,4 +1,4 @@
-"""Where in a file of keypoints the people are: picture by picture, told by what is there, not by who wrote it."""
+"""Find the people in a keypoint file, frame by frame, by its structure, not by the program that wrote it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ipa_app.pose.body import JOINT_NAMES
 from ipa_app.pose.point_orders import ORDERS
 from ipa_app.pose.written_points import are_named, are_points, as_number, is_point
 
-# Under which names files have the points of one body, or of several; the likeliest first.
+# Keys under which files store the points of one body or of several; likeliest first.
 _BODY_NAMES = (
     *("pose_keypoints_2d", "pose_keypoint_2d", "pose_keypoints", "body_keypoints_2d", "body_keypoints"),
     *(
@@ -27,7 +27,7 @@ _BODY_NAMES = (
     ),
 )
 _PEOPLE_NAMES = ("people", "persons", "instances", "predictions", "bodies", "poses", *_BODY_NAMES)
-# What has points of something else.
+# Parts of keys whose points belong to something else.
 _OTHER_NAMES = ("animal", "world", "3d", "hand", "face")
 _FRAME_NAMES = ("image_id", "frame_id", "frame", "image")
 _CANVAS_NAMES = (
@@ -44,7 +44,7 @@ class Frame:
 
     Attributes:
         people: as the file has them, whatever that is.
-        around: the objects that they are in, innermost first.
+        around: the enclosing objects, innermost first.
     """
 
     people: Sequence[object]
@@ -52,7 +52,7 @@ class Frame:
 
     @property
     def canvas(self) -> tuple[float, float] | None:
-        """Width and height in pixels, None where the file does not say."""
+        """Width and height in pixels; None if the file does not give them."""
         for each in self.around:
             parts = [part for name in _CANVAS_PARTS if isinstance(part := each.get(name), Mapping)]
             for where in (each, *parts):
@@ -64,12 +64,12 @@ class Frame:
 
 
 def frames_in(data: object, around: Sequence[Mapping[str, Any]] = (), *, depth: int = 0) -> Iterator[Frame]:
-    """Yield every picture that a file has people of, or says that nobody is in.
+    """Yield every frame in which a file has people, or explicitly has none.
 
     Args:
         data: the parsed JSON, or a part of it.
-        around: the objects that it is in, innermost first.
-        depth: how many there are, objects and lists.
+        around: the enclosing objects, innermost first.
+        depth: number of enclosing objects and lists.
     """
     if depth > _DEEPEST:
         return
@@ -102,7 +102,7 @@ def _frames_in_object(data: Mapping[str, Any], inner: Sequence[Mapping[str, Any]
 
 
 def _coco_frames(data: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) -> Iterator[Frame]:
-    """Yield the pictures of a file of annotations, whose sizes are in a list of their own."""
+    """Yield the pictures of an annotation file, whose sizes are in a separate list."""
     images = data.get("images")
     sizes = (
         {str(each.get("id")): each for each in images if isinstance(each, Mapping)} if isinstance(images, list) else {}
@@ -114,7 +114,7 @@ def _coco_frames(data: Mapping[str, Any], inner: Sequence[Mapping[str, Any]]) ->
 
 
 def _by_frame(people: Sequence[object]) -> list[list[object]]:
-    """Sort people by the pictures that they say they are in."""
+    """Group people by the picture that they refer to."""
     groups: dict[str, list[object]] = {}
     for each in people:
         said = each if isinstance(each, Mapping) else {}
@@ -123,7 +123,7 @@ def _by_frame(people: Sequence[object]) -> list[list[object]]:
 
 
 def _apart(people: Sequence[object]) -> list[object]:
-    """Take bodies apart that are one long list of points, as in old editors' files."""
+    """Split bodies that are one long list of points, as in old editors' files."""
     found: list[object] = []
     for each in people:
         points, size = body_of(each), len(JOINT_NAMES)
@@ -136,7 +136,7 @@ def _apart(people: Sequence[object]) -> list[object]:
 
 
 def body_of(value: object) -> Any:
-    """Return the points of somebody's body as the file has them; None where there are none."""
+    """Return the points of a person's body as the file has them; None if there are none."""
     if not isinstance(value, Mapping):
         return value if are_points(value) else None
     found = (value[name] for name in _BODY_NAMES if name in value)
@@ -144,7 +144,7 @@ def body_of(value: object) -> Any:
 
 
 def is_person(value: object) -> bool:
-    """Whether this is somebody, with points or without any."""
+    """Whether this is a person, with or without points."""
     if isinstance(value, Mapping) and any(name in value and value[name] in (None, []) for name in _BODY_NAMES):
         return True
     return body_of(value) is not None

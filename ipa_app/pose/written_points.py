@@ -1,4 +1,4 @@
-"""Points as files write them: lists of numbers, of lists or of objects, columns, or objects with a name for each."""
+"""Parse points as files write them: lists of numbers, lists or objects, columns, or objects with a key per joint."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from ipa_app.pose.keypoints import Keypoint, Points
 from ipa_app.pose.point_orders import joint_named
 
 _CONFIDENCE_NAMES = ("confidence", "score", "visibility", "visible", "v", "conf")
-# Coordinates no larger than this are no pixels, but fractions of the canvas; some people reach over its edges.
+# Coordinates up to this are fractions of the canvas, not pixels; some people extend beyond its edges.
 _LARGEST_FRACTION = 2.0
-# From -1 to 1 nobody reaches over the edges, but for parts of a pixel.
+# In the form from -1 to 1 nobody extends beyond the edges, except by parts of a pixel.
 _LARGEST_SIGNED = 1.01
 
 
 class WrittenPoint(NamedTuple):
-    """A point as a file has it.
+    """A point as written in a file.
 
     Attributes:
-        x: not a number where it is missing.
-        y: not a number where it is missing.
-        confidence: None where none is given.
+        x: NaN if missing.
+        y: NaN if missing.
+        confidence: None if not given.
         is_readable: whether it is a point at all.
     """
 
@@ -33,17 +33,17 @@ class WrittenPoint(NamedTuple):
 
     @property
     def is_missing(self) -> bool:
-        """Whether the file says in one of the usual ways that it was not seen."""
+        """Whether the file marks it as not seen in one of the usual ways."""
         is_nowhere = math.isnan(self.x) or math.isnan(self.y) or (self.x == self.y and self.x < 0)
         return is_nowhere or (self.confidence is not None and self.confidence <= 0)
 
     @property
     def is_in_corner(self) -> bool:
-        """Whether it may be missing as well: who gives no confidence writes zeros."""
+        """Whether it may be missing too: programs without confidences write zeros."""
         return self.x == 0 and self.y == 0
 
     def is_surer_than(self, least: float) -> bool:
-        """Whether its confidence is `least` at least, where it has one."""
+        """Whether its confidence, if given, is at least `least`."""
         return self.confidence is None or self.confidence >= least
 
 
@@ -52,7 +52,7 @@ _UNREADABLE = WrittenPoint(math.nan, math.nan, is_readable=False)
 
 
 def as_number(value: object) -> float | None:
-    """Return a file's number, "12" included, not a number for null, and None for anything else."""
+    """Return a number from a file, including "12"; NaN for null, and None for anything else."""
     if value is None:
         return math.nan
     if isinstance(value, bool) or not isinstance(value, int | float | str):
@@ -66,24 +66,24 @@ def as_number(value: object) -> float | None:
 
 
 def are_named(value: object) -> bool:
-    """Whether this is an object that names the joints of a body."""
+    """Whether this is an object keyed by a body's joints."""
     return isinstance(value, Mapping) and sum(joint_named(name) is not None for name in value) >= 2
 
 
 def are_columns(value: object) -> bool:
-    """Whether this is an object with a list of all x, and one of all y."""
+    """Whether this is an object with a list of all x and one of all y."""
     return isinstance(value, Mapping) and all(isinstance(value.get(axis), list) for axis in ("x", "y"))
 
 
 def is_point(value: object) -> bool:
-    """Whether this is a list of a point's numbers, or an object that names them."""
+    """Whether this is a list of a point's numbers, or an object keyed by them."""
     if isinstance(value, Mapping):
         return {"x", "y"} <= value.keys() or isinstance(value.get("position"), Mapping)
     return isinstance(value, list) and 2 <= len(value) <= 5 and not any(map(_is_part, value))
 
 
 def are_points(value: object) -> bool:
-    """Whether this is the points of one body, in any of the forms."""
+    """Whether these are the points of one body, in any of the forms."""
     if not isinstance(value, list):
         return are_named(value) or are_columns(value)
     if _has_parts(value):
@@ -92,7 +92,7 @@ def are_points(value: object) -> bool:
 
 
 def _has_parts(values: Sequence[object]) -> bool:
-    """Whether a list has a list or an object for each point; a single one among numbers is a mistake."""
+    """Whether a list has a list or an object per point; a single one among numbers is a mistake."""
     parts = sum(map(_is_part, values))
     return parts > sum(each is not None for each in values) - parts
 
@@ -102,7 +102,7 @@ def _is_part(value: object) -> bool:
 
 
 def read_point(value: object) -> WrittenPoint:
-    """Read a point: a list of x, y, perhaps z, and perhaps a confidence, or an object that names them."""
+    """Read a point: a list of x, y, perhaps z, and perhaps a confidence, or an object keyed by them."""
     if value is None:
         return MISSING
     if isinstance(value, Mapping):
@@ -124,7 +124,7 @@ def _confidence(value: Mapping[str, Any]) -> object:
 
 
 def read_points(value: object, counts: Container[int]) -> list[WrittenPoint] | None:
-    """Read a list of points; None where there are not as many as one of `counts` says."""
+    """Read a list of points; None if their number is not in `counts`."""
     if isinstance(value, Mapping):
         columns = [value.get("x"), value.get("y"), _confidence(value)]
         value = [list(row) for row in zip(*(each for each in columns if isinstance(each, list)), strict=False)]
@@ -136,7 +136,7 @@ def read_points(value: object, counts: Container[int]) -> list[WrittenPoint] | N
 
 
 def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
-    """Cut a flat list into points of x, y and confidence, of x and y, or of x, y, depth and confidence."""
+    """Split a flat list into points of x, y and confidence, of x and y, or of x, y, depth and confidence."""
     sizes = (3,) if _are_in_threes(numbers) else (3, 2, 4)
     size = next((size for size in sizes if len(numbers) % size == 0 and len(numbers) // size in counts), 0)
     if not size:
@@ -147,7 +147,7 @@ def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
 
 
 def _are_in_threes(numbers: Sequence[object]) -> bool:
-    """Whether every third number can only be a confidence: 36 are 18 points, or 12 that nobody knows the order of."""
+    """Whether every third number can only be a confidence: 36 numbers are 18 points, or 12 in an unknown order."""
     read = [as_number(each) or 0.0 for each in numbers]
     thirds, others = read[2::3], read[::3] + read[1::3]
     if len(read) % 3 or not all(0 <= each <= _LARGEST_FRACTION for each in thirds):
@@ -156,11 +156,11 @@ def _are_in_threes(numbers: Sequence[object]) -> bool:
 
 
 def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Points:
-    """Bring one person's points to fractions of the canvas; None for those that are missing.
+    """Convert one person's points to fractions of the canvas; None for missing ones.
 
     Args:
         points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them;
-            those that are only guessed would mislead about that, and are MISSING.
+            guesses would mislead the choice between these, and must be MISSING.
         canvas: width and height in pixels.
     """
     listed = list(points)
@@ -177,5 +177,5 @@ def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Point
 
 
 def _is_absent(point: WrittenPoint, *, corners: int) -> bool:
-    # One point may well be in the corner; two are there in no picture.
+    # One point may well be in the corner; two never are.
     return point.is_missing or (point.is_in_corner and (point.confidence is None or corners > 1))

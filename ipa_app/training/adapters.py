@@ -1,4 +1,4 @@
-"""The adapter a run trains: a new one shaped for the base model, or one that was trained before."""
+"""The adapter a run trains: a new one sized for the base model, or one trained before."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class ResamplerShape:
-    """Size of the projection of a fine-grained adapter.
+    """Size of a fine-grained adapter's projection.
 
     Attributes:
         heads: attention heads, of 64 channels each.
-        dim: width inside.
+        dim: inner width.
     """
 
     heads: int
@@ -39,11 +39,11 @@ PUBLISHED_SHAPES = {
     768: ResamplerShape(heads=12, dim=768),
     2048: ResamplerShape(heads=20, dim=1280),
 }
-"""By the width of the base model's text tokens. Source: tencent-ailab/IP-Adapter, ip-adapter-plus_sd15, _sdxl_vit-h."""
+"""By width of the base model's text embeddings. Source: tencent-ailab/IP-Adapter, ip-adapter-plus_sd15, _sdxl_vit-h."""
 
 
 def new_adapter(config: TrainConfig, base: Components) -> IPAdapter:
-    """The adapter a run starts from: a published file's, or K/V from the UNet's own and a random projection.
+    """Build the adapter a run starts from: a published one, or a new one with the UNet's K/V and a random projection.
 
     Raises:
         UserError: the published file does not fit the base model, or is of another kind.
@@ -68,7 +68,7 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
     """Read the adapter file that training is to start from.
 
     Raises:
-        UserError: there is none, it is damaged, or of another kind or size than is to be trained.
+        UserError: there is none, it is damaged, or its kind or size differs from what is to be trained.
     """
     file = read_adapter(path)
     if file.kind not in TRAINED_KINDS:
@@ -84,28 +84,28 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
         depth = len({name.split(".")[2] for name in file.tensors if name.startswith("image_proj.layers.")})
         given |= {"resampler_depth": depth, "resampler_heads": shape.heads, "resampler_dim": shape.dim}
     for name, value in given.items():
-        if getattr(config, name) not in (options(TrainConfig)[name].default, value):  # the default asks for nothing
+        if getattr(config, name) not in (options(TrainConfig)[name].default, value):  # the default makes no demand
             raise UserError.plain(f"{path} has {name} {value}, not {getattr(config, name)}; leave that setting out.")
     return file
 
 
 def adapter_of(file: AdapterFile, base: Components) -> IPAdapter:
-    """Build a file's adapter in float32, whatever the precision of the base model.
+    """Build the adapter of a file in float32, whatever the precision of the base model.
 
     Raises:
         UserError: it does not fit the base model.
     """
     check_encoder(file, base.image_encoder.config)
     adapter = build_adapter(file, base.unet).float()
-    adapter.load_state_dict(dict(file.tensors))  # again, as a base model in bf16 would round them
+    adapter.load_state_dict(dict(file.tensors))  # again, as a base model in bf16 has rounded them
     return adapter
 
 
 def resampler_shape(config: TrainConfig, base: Components) -> ResamplerShape:
-    """Choose the size of a new Resampler: what is asked for, else what suits the base model.
+    """Choose the size of a new Resampler: as configured, else to suit the base model.
 
-    That is the size of the model's own fine-grained adapter; else the published one for text tokens of this width; else
-    one as wide as the text tokens.
+    That is the size of the model's own fine-grained adapter; else the published size for text embeddings of this width;
+    else one as wide as the text embeddings.
     """
     usual = _own_shape(base) or PUBLISHED_SHAPES.get(base.cross_attention_dim) or _shape_for(base.cross_attention_dim)
     if not (config.resampler_heads or config.resampler_dim):
@@ -126,7 +126,7 @@ def _own_shape(base: Components) -> ResamplerShape | None:
 
 
 def shape_of(tensors: Mapping[str, Tensor]) -> ResamplerShape:
-    """Return the size of the Resampler of a fine-grained adapter, by its tensors in the published flat layout."""
+    """Return the size of a fine-grained adapter's Resampler from its tensors in the published flat layout."""
     heads = max(1, len(tensors["image_proj.layers.0.0.to_q.weight"]) // RESAMPLER_DIM_HEAD)
     return ResamplerShape(heads=heads, dim=tensors["image_proj.latents"].shape[-1])
 

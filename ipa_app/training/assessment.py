@@ -1,4 +1,4 @@
-"""What a run shows of its adapter on the way and at the end: the held-out loss, sample sheets, the finished file."""
+"""Evaluate a run's adapter during training and at the end: held-out loss, sample sheets, the finished file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ logger = logging.getLogger(__name__)
 
 
 class Assessment:
-    """Measures and draws with an adapter as it is now; it changes nothing, so it may be given up at any moment."""
+    """Measures and draws with the adapter as it is now; it changes nothing, so it may be abandoned at any moment."""
 
     def __init__(
         self,
@@ -35,15 +35,15 @@ class Assessment:
         samples: Sequence[Sample],
         stop: Stop,
     ) -> None:
-        """Encode what is measured and drawn again and again, once.
+        """Encode once what is measured and drawn repeatedly.
 
         Args:
             config: of the run.
             base: frozen, with our attention processors installed.
-            trainer: has the adapter.
-            heldout: examples to measure on; none is measured without any.
-            samples: rows of the sample sheet; none is drawn without any.
-            stop: asked between the pieces of the work.
+            trainer: owns the adapter.
+            heldout: examples to measure on; nothing is measured without any.
+            samples: rows of the sample sheet; nothing is drawn without any.
+            stop: polled during the work.
         """
         self._config = config
         self._base = base
@@ -55,19 +55,19 @@ class Assessment:
         self._sheet = SampleSheet(self._sampler, samples) if samples else None
 
     def measure(self) -> Iterator[HeldoutReport]:
-        """Measure the held-out loss, where there are examples for it.
+        """Measure the held-out loss if there are held-out examples.
 
         Raises:
-            Stopped: it was given up.
+            Stopped: the work was stopped.
         """
         if len(self._heldout):
             yield self._heldout.measure(self._predict, step=self._trainer.step)
 
     def draw(self) -> Iterator[SampleReport]:
-        """Draw a sample sheet, where there are samples, and write it.
+        """Draw and write a sample sheet if there are samples.
 
         Raises:
-            Stopped: it was given up.
+            Stopped: the work was stopped.
         """
         if self._sheet is None:
             return
@@ -83,7 +83,7 @@ class Assessment:
 
     @property
     def is_drawn(self) -> bool:
-        """Whether the sheet of this step is written."""
+        """Whether this step's sheet is written."""
         return (self._config.output / f"samples-{self._trainer.step:08d}.png").is_file()
 
     def publish(self) -> FinishedReport:
@@ -91,7 +91,7 @@ class Assessment:
 
         Raises:
             UserError: it cannot be written.
-            Stopped: its check was given up.
+            Stopped: its check was stopped.
         """
         if self._samples:
             features = self._sampler.features(self._samples[0].reference)

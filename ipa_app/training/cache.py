@@ -1,4 +1,4 @@
-"""Rows of tensors by key, on disk in files that are written whole or not at all."""
+"""A cache of tensor rows by key, on disk in files that are written atomically."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ from ipa_app.training.saving import WRITE_ERRORS, why_unwritable
 
 FLUSH_SECONDS = 120.0
 FLUSH_BYTES = 256 * 2**20
-"""What is not on disk yet is written after so long, or when it is so much."""
+"""Rows are flushed to disk after this time or at this size."""
 _OURS = re.compile(r"encoded-[0-9a-f]{16}(\.safetensors)?")
 _UNFINISHED = re.compile(r"encoded-[0-9a-f]{16}\.\d+\.unfinished")
 
 
 class RowCache:
-    """Keeps rows by key: those of one picture or one text. Several processes may add to one folder."""
+    """Caches rows by key, each of one picture or one text. Several processes may add to one folder."""
 
     def __init__(self, folder: Path | None) -> None:
-        """Look at what is there.
+        """Load the rows that are on disk.
 
         Args:
-            folder: where rows are kept; None keeps them in memory alone.
+            folder: where rows are kept; None keeps them in memory only.
         """
         self._folder = folder
         self._files: dict[Path, list[str]] = {}
@@ -41,11 +41,11 @@ class RowCache:
         self.refresh()
 
     def __contains__(self, key: str) -> bool:
-        """Whether there is a row of this key."""
+        """Whether there is a row with this key."""
         return key in self._rows
 
     def refresh(self) -> None:
-        """Take in what other processes have written; a file that is damaged counts as not there."""
+        """Load what other processes have written; a damaged file counts as missing."""
         for file in sorted(self._folder.glob("*.safetensors")) if self._folder is not None else ():
             if file not in self._files:
                 try:
@@ -74,10 +74,10 @@ class RowCache:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is not on disk yet; from there on it is read from the file, and takes no memory twice.
+        """Write rows that are not on disk yet; from then on they are read from the file, without a second copy.
 
         Raises:
-            UserError: it cannot be written; what is there stays.
+            UserError: they cannot be written; what is on disk stays.
         """
         self._last_flush = time.monotonic()
         if self._folder is None or not self._waiting:
@@ -99,26 +99,26 @@ class RowCache:
         self.refresh()
 
     def rows(self, keys: Sequence[str]) -> dict[str, Tensor]:
-        """Return the rows of these keys, by the names of the tensors, each (len(keys), ...)."""
+        """Return the rows of these keys by tensor name, each (len(keys), ...)."""
         found = [self._rows[key] for key in keys]
         return {name: torch.stack([tensors[name][row] for tensors, row in found]) for name in found[0][0]}
 
     def forget_others(self, keys: set[str]) -> None:
-        """Delete the files that hold no row of these keys, and those that were never finished."""
+        """Delete files that hold no row of these keys, and unfinished ones."""
         unfinished = list(self._folder.glob("*.part")) if self._folder is not None else []
         for file in [*unfinished, *(file for file, held in self._files.items() if keys.isdisjoint(held))]:
             file.unlink(missing_ok=True)
 
 
 def remove_old(output: Path, keep: str) -> int:
-    """Delete the encoded examples that earlier settings left in an output folder.
+    """Delete encoded examples left in an output folder by earlier settings.
 
     Args:
-        output: only what is named as caches are is touched in it.
-        keep: name of the cache that is in use.
+        output: the folder; only what is named like a cache is touched in it.
+        keep: name of the cache in use.
 
     Returns:
-        Bytes that became free.
+        Bytes freed.
     """
     freed = 0
     for path in sorted(output.glob("encoded-*")):

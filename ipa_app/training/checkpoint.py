@@ -1,4 +1,4 @@
-"""Checkpoints from which a run goes on exactly as if it had never stopped."""
+"""Checkpoints from which a run resumes exactly as if it had never stopped."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ FREE_TO_CHANGE = frozenset(
     | {"eval_steps", "sample_steps", "num_inference_steps", "guidance_scale", "save_precision", "pretrained"}
     | {"gradient_checkpointing", "batch_size", "gradient_accumulation_steps"}
 )
-"""Settings that do not touch what is learned, and so may differ between a run and its continuation; how the examples of
-a step are parted does not, either, as long as they stay as many."""
+"""Settings that do not affect what is learned, and so may change when a run is resumed. How the examples of a step are
+split into batches does not affect it either, as long as their number stays the same."""
 MOST_CHANGED = 0.5
-"""Share of the pictures looked at that may hold something else when a run goes on; with more, it is other data."""
+"""Share of the inspected pictures that may have changed when a run is resumed; with more, it counts as other data."""
 ADAPTER_FILE = "adapter.safetensors"
 OPTIMIZER_FILE = "optimizer.pt"
 STATE_FILE = "state.json"
@@ -38,10 +38,10 @@ STATE_FILE = "state.json"
 
 @dataclass(frozen=True, kw_only=True)
 class Checkpoint:
-    """All that a run carries from one step to the next.
+    """The state that a run carries from one step to the next.
 
-    Noise, drops and the order of the data follow from the seed and the number of the step, so the step stands
-    for the state of every random generator.
+    Noise, drops and the order of the data follow from the seed and the step number, so the step stands for the
+    state of every random generator.
 
     Attributes:
         step: steps done.
@@ -58,7 +58,7 @@ class Checkpoint:
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """What a run learns from, besides its settings. What is None is not known, and not compared.
+    """What a run learns from, besides its settings. None means unknown and is not compared.
 
     Attributes:
         base: see `Components.fingerprint`.
@@ -66,10 +66,10 @@ class Origin:
         data: see `Examples.digest`.
         files: see `Examples.looked_into`.
         pictures: number of pictures the data lists.
-        found: number of examples to train on whose files are there; where it changes, their order does, and no more.
-        size: side of the targets in pixels, as asked for; 0 is the base model's own.
-        heldout: number of examples to be held out.
-        examples_per_step: on all processes together.
+        found: number of training examples whose files exist; a change affects their order, and nothing else.
+        size: side of the targets in pixels, as configured; 0 is the base model's own.
+        heldout: number of examples to hold out.
+        examples_per_step: over all processes.
         pretrained: see `digest_of_pretrained`.
     """
 
@@ -86,37 +86,37 @@ class Origin:
 
 
 def digest_of_pretrained(config: TrainConfig) -> str | None:
-    """Return a name for what the adapter file holds that a run is told to begin from; None where it is told none."""
+    """Return a content digest of the adapter file that a run starts from; None if there is none."""
     return None if config.pretrained is None else content_digest([config.pretrained])
 
 
 def resume_step(output: Path) -> int:
-    """Steps done by the latest whole checkpoint in an output folder; 0 when there is none.
+    """Return the number of steps done by the latest whole checkpoint in an output folder; 0 if there is none.
 
-    Whoever feeds the loop starts with the batches that follow: `resume_step * gradient_accumulation_steps`.
+    The loop must be fed from the next batch on: number `resume_step * gradient_accumulation_steps`.
     """
     folder = latest_checkpoint(output)
     return 0 if folder is None else int(folder.name.removeprefix("checkpoint-"))
 
 
 def latest_checkpoint(output: Path) -> Path | None:
-    """The folder of the latest whole checkpoint; None when there is none."""
+    """Return the folder of the latest whole checkpoint; None if there is none."""
     return next((folder for folder in reversed(_checkpoints(output)) if _is_whole(folder)), None)
 
 
 def way_on(config: TrainConfig) -> str:
-    """Return in a few words what trains a finished run on."""
+    """Return a phrase on how to train a finished run further."""
     folder = latest_checkpoint(config.output)
-    if config.lr_schedule == "cosine" and folder is not None:  # which has come to its end
+    if config.lr_schedule == "cosine" and folder is not None:  # the schedule has ended
         return f"another --output with --pretrained {folder / ADAPTER_FILE}"
     return "a larger --max-steps"
 
 
 def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin) -> Path:
-    """Write a checkpoint so that a kill at any moment leaves the old one or the new one, never half of either.
+    """Write a checkpoint atomically: a kill at any moment leaves the old one or the new one, never half of either.
 
     Args:
-        checkpoint: the state; one that is written already is not written again.
+        checkpoint: the state; not written again if it is on disk already.
         config: of the run.
         origin: of the run.
 
@@ -124,7 +124,7 @@ def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin)
         The checkpoint's folder, `output/checkpoint-<step>`.
 
     Raises:
-        OSError, SafetensorError, RuntimeError: it cannot be written; what is there stays.
+        OSError, SafetensorError, RuntimeError: it cannot be written; existing checkpoints stay.
     """
     folder = config.output / f"checkpoint-{checkpoint.step:08d}"
     if _is_whole(folder):
@@ -137,29 +137,29 @@ def save_checkpoint(checkpoint: Checkpoint, config: TrainConfig, origin: Origin)
         _write(checkpoint, config, origin, unfinished)
         unfinished.rename(folder)
     except BaseException:
-        shutil.rmtree(unfinished, ignore_errors=True)  # a disk that is full must not stay so
+        shutil.rmtree(unfinished, ignore_errors=True)  # free the space again if the disk is full
         raise
     remove_old_checkpoints(config.output, keep=config.keep_checkpoints)
     return folder
 
 
 def remove_old_checkpoints(output: Path, *, keep: int) -> bool:
-    """Delete all checkpoints but the latest whole ones, and return whether there were others.
+    """Delete all checkpoints but the latest whole ones; return whether any were deleted.
 
     Args:
-        output: the folder they are in.
-        keep: how many stay, at least 1.
+        output: their folder.
+        keep: how many to keep, at least 1.
     """
     found = _checkpoints(output)
     old = set(found) - set([folder for folder in found if _is_whole(folder)][-keep:])
     for folder in old:
-        (folder / STATE_FILE).unlink(missing_ok=True)  # first, so that half of it is not taken for all
+        (folder / STATE_FILE).unlink(missing_ok=True)  # first, so that a half-deleted one does not count as whole
         shutil.rmtree(folder, ignore_errors=True)
     return bool(old)
 
 
 def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
-    """Read the latest whole checkpoint of the output folder, None when there is none.
+    """Load the latest whole checkpoint of the output folder; return None if there is none.
 
     Raises:
         UserError: it belongs to a run with other settings, on another base model or other data.
@@ -183,7 +183,7 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
 
 
 def _doubts(before: Origin, now: Origin) -> Iterator[str]:
-    """Yield what a person should know of a run that goes on with what is not quite what it had."""
+    """Yield what the user should know about a run that is resumed with slightly different data."""
     if None not in (before.found, now.found) and before.found != now.found:
         yield f"The run had {before.found} examples so far and continues with {now.found}, in a different order."
     if other := _other_files(before, now):
@@ -195,13 +195,13 @@ def _doubts(before: Origin, now: Origin) -> Iterator[str]:
 
 
 def _other_files(before: Origin, now: Origin) -> list[str]:
-    """The examples that were looked into both times and hold something else now."""
+    """Return the examples that were inspected both times and have changed."""
     then = before.files or {}
     return [name for name, digest in (now.files or {}).items() if then.get(name, digest) != digest]
 
 
 def check_same_run(config: TrainConfig, origin: Origin) -> None:
-    """Make sure that the run in the output folder, if there is one, is the one that is to go on.
+    """Check that the run in the output folder, if any, is the one to resume.
 
     Raises:
         UserError: it is not; the message names the first difference.
@@ -230,7 +230,7 @@ def _check_examples_per_step(old: dict[str, Any], config: TrainConfig, *, before
 
 
 def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
-    # A run of before there was a setting went by its default.
+    # A run older than a setting used that setting's default.
     old = {item.name: item.default for item in fields(config) if item.default is not MISSING} | old
     new = settings(config)
     fixed = new.keys() - FREE_TO_CHANGE
@@ -245,7 +245,7 @@ def _check_settings(old: dict[str, Any], config: TrainConfig) -> None:
 
 
 def _check_pretrained(old: dict[str, Any], config: TrainConfig, *, before: Origin, now: Origin) -> None:
-    """Make sure that a run began from the file that is named now, wherever that lies."""
+    """Check that the run started from the file named now, wherever that lies."""
     if config.pretrained is None:
         return
     named = old.get("pretrained")
@@ -306,7 +306,7 @@ def _write(checkpoint: Checkpoint, config: TrainConfig, origin: Origin, folder: 
 
 
 def _beginning(config: TrainConfig, origin: Origin) -> tuple[str | None, str | None]:
-    """Return the file that the run began from, and its digest; whoever goes on need not name it again."""
+    """Return the file that the run started from and its digest, so that it need not be named again on resuming."""
     folder = latest_checkpoint(config.output)
     if config.pretrained is not None or folder is None:
         return None if config.pretrained is None else str(config.pretrained), origin.pretrained
@@ -323,7 +323,7 @@ def _state(folder: Path) -> dict[str, Any]:
 
 
 def _is_whole(folder: Path) -> bool:
-    """Whether all files of a checkpoint are there, as long as they were when it was written."""
+    """Whether all files of a checkpoint exist with the sizes they were written with."""
     try:
         sizes = _state(folder).get("sizes", {ADAPTER_FILE: None, OPTIMIZER_FILE: None})
         return all(size in (None, (folder / name).stat().st_size) for name, size in sizes.items())
@@ -332,6 +332,6 @@ def _is_whole(folder: Path) -> bool:
 
 
 def _flush(file: Path) -> None:
-    """Put a file on the disk itself: a rename may otherwise reach it before the bytes do."""
-    with file.open("r+b") as handle:  # Windows flushes only what may be written to
+    """Flush a file to disk: otherwise a rename may reach it before the bytes do."""
+    with file.open("r+b") as handle:  # Windows flushes only files opened for writing
         os.fsync(handle.fileno())

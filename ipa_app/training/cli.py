@@ -39,20 +39,20 @@ from ipa_app.training.stopping import Stopped, StopSignals
 logger = logging.getLogger(__name__)
 
 BY_HEART = 1000
-"""A picture that is seen so often is learned as it is, and nothing else is."""
+"""A picture seen this often is memorised, and nothing else is learned."""
 READABLE_DEPTH = 4
-"""Layers that diffusers takes a Resampler to have."""
+"""Number of layers that diffusers assumes a Resampler to have."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train an adapter as the arguments say.
 
     Args:
-        arguments: of the command line; the process's own by default.
+        arguments: of the command line; by default the process's own.
 
     Returns:
-        The exit code: 0; 2 when something must be put right first; 128 and the signal's number (130 for Ctrl-C) when
-        the run was ended by one.
+        The exit code: 0; 2 when something must be put right first; 128 plus the signal's number (130 for Ctrl-C) when
+        a signal ended the run.
     """
     values = vars(_parser().parse_args(arguments))
     dry_run = values.pop("dry_run")
@@ -127,7 +127,7 @@ def _train(config: TrainConfig, data: DataConfig) -> int:
 def _check(
     config: TrainConfig, data: DataConfig, accelerator: Accelerator, stop: StopSignals
 ) -> tuple[TrainingRun, Dataset]:
-    """Check everything that can go wrong later, in the order of what it costs to find out."""
+    """Check everything that could go wrong later, cheapest checks first."""
     examples = read_examples(data, seed=config.seed)
     origin = Origin(
         data=examples.digest,
@@ -162,7 +162,7 @@ def _room(config: TrainConfig, dataset: Dataset, *, parameters: int, encoded: in
 
 
 def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room, *, processes: int) -> Iterator[str]:
-    """Yield what is going to happen."""
+    """Yield lines on what is going to happen."""
     examples = dataset.examples
     if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
         yield "starting again from step 0: the earlier run here saved nothing"
@@ -179,7 +179,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
 
 
 def _doubts(config: TrainConfig, dataset: Dataset, adapter: IPAdapter, *, processes: int) -> Iterator[str]:
-    """Yield what a person would want to know before waiting for hours."""
+    """Yield what the user would want to know before waiting for hours."""
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
         yield (
@@ -199,7 +199,7 @@ def _doubts(config: TrainConfig, dataset: Dataset, adapter: IPAdapter, *, proces
 
 
 def _remedy(dataset: Dataset) -> str:
-    """What has pictures held out where none are."""
+    """Return how to get pictures held out when there are none."""
     if dataset.data.heldout == 0:
         return "Give a larger --heldout."
     few = len(dataset.examples.train) < SMALLEST_SPLIT
@@ -235,7 +235,7 @@ def _add_options(group: argparse._ArgumentGroup, config: type[DataConfig] | type
 
 
 def _parsing(hint: Any) -> dict[str, Any]:
-    """How argparse reads a value of this type."""
+    """Return the argparse settings that parse a value of this type."""
     if hint is bool:
         return {"action": "store_true"}
     if get_origin(hint) is Literal:

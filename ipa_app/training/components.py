@@ -1,4 +1,4 @@
-"""The frozen base model an adapter is trained on."""
+"""The frozen base model that an adapter is trained on."""
 
 from __future__ import annotations
 
@@ -38,19 +38,19 @@ PROCESSOR_SETTINGS = frozenset(
     {"do_convert_rgb", "do_resize", "size", "resample", "do_center_crop", "crop_size", "do_rescale", "rescale_factor"}
     | {"do_normalize", "image_mean", "image_std"}
 )
-"""What a CLIP image processor goes by."""
+"""Settings that decide what a CLIP image processor returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Components:
-    """The parts of a Stable Diffusion model or an SDXL, and the image encoder its adapters look through.
+    """The parts of a Stable Diffusion or SDXL model, and the image encoder that its adapters use.
 
     Attributes:
-        family: how such a model is built.
+        family: the model's family, which knows its architecture.
         scheduler: the model's own, used for samples; training noise follows the same betas.
-        text_encoder_2: SDXL's second one, with its tokenizer; None for other models.
-        index: the model's model_index.json, for the options it notes there.
-        fine_adapter: the fine-grained adapter that the model brings along, where it has one.
+        text_encoder_2: SDXL's second text encoder, which has a tokenizer of its own; None for other models.
+        index: the model's model_index.json, for the options recorded there.
+        fine_adapter: the fine-grained adapter that comes with the model, if any.
     """
 
     family: Family
@@ -68,24 +68,24 @@ class Components:
 
     @property
     def modules(self) -> Mapping[str, torch.nn.Module]:
-        """The parts with weights, by name; all of them stay as they are."""
+        """The parts with weights, by name; all are frozen."""
         parts = {name: getattr(self, name) for name in self.family.modules}
         return parts | {"image_encoder": self.image_encoder}
 
     @property
     def text_encoders(self) -> list[CLIPTextModel | CLIPTextModelWithProjection]:
-        """In their order."""
+        """The text encoders, in order."""
         return [getattr(self, name) for name in self.family.text_encoders]
 
     @property
     def tokenizers(self) -> list[CLIPTokenizer]:
-        """One per text encoder."""
+        """The tokenizers, one per text encoder."""
         return [getattr(self, name) for name in self.family.tokenizers]
 
     def freeze(self, device: torch.device, dtype: torch.dtype) -> None:
-        """Move every part to `device` and `dtype`, in eval mode, with no gradient asked for its weights.
+        """Move every part to `device` and `dtype`, in eval mode, without gradients for its weights.
 
-        A VAE whose numbers are too large for float16 works in float32 instead.
+        A VAE whose activations overflow float16 works in float32 instead.
         """
         for name, module in self.modules.items():
             upcast = name == "vae" and dtype == torch.float16 and self.family.needs_upcast(self.vae)
@@ -95,28 +95,28 @@ class Components:
                 module.to(wanted)
 
     def noise_schedule(self) -> DDPMScheduler:
-        """The schedule the base model was trained with.
+        """Return the noise schedule the base model was trained with.
 
         Raises:
-            UserError: it has none of betas, or the model predicts something the loss has no target for.
+            UserError: its scheduler has no betas, or the model predicts something the loss has no target for.
         """
         return noise_schedule(self.scheduler)
 
     def pipeline(self) -> DiffusionPipeline:
-        """The text-to-image pipeline over these parts; nothing is copied."""
+        """Build the text-to-image pipeline over these parts; nothing is copied."""
         names = {*self.family.modules, *self.family.tokenizers, "scheduler"}
         parts = {name: getattr(self, name) for name in names} | {"image_encoder": None, "feature_extractor": None}
         pipelines = build_pipelines(self.family, parts, index=self.index, posteriors=Posteriors())
         return pipelines["text_to_image"]
 
     def clip_dim(self, kind: str) -> int:
-        """Width of the features an adapter of this kind reads from the image encoder."""
+        """Return the width of the features that an adapter of this kind reads from the image encoder."""
         return KINDS[kind].features.width(self.image_encoder.config)
 
     def fingerprint(self) -> str:
-        """Return a name for the model in its precision: another one for every other model.
+        """Return an identifier that is unique to the model and its precision.
 
-        Of each tensor the first numbers count, which differ between any two trainings; reading all of them takes long.
+        Only the first numbers of each tensor count: they differ between any two trainings, and reading all is slow.
         """
         schedule = self.noise_schedule()
         parts = {name: module.state_dict() for name, module in self.modules.items()}
@@ -130,9 +130,9 @@ class Components:
         return digest.hexdigest()[:16]
 
     def preparation(self) -> str:
-        """Return a name for the settings by which pictures and texts become what the adapter sees.
+        """Return an identifier of the settings by which pictures and texts are prepared for the adapter.
 
-        No weight tells of them. Only those that count are looked at: newer libraries note further ones.
+        They do not show in any weight. Only relevant settings count, as newer libraries save further ones.
         """
         encoders = [*self.text_encoders, self.image_encoder]
         settings = [
@@ -145,31 +145,31 @@ class Components:
 
     @property
     def cross_attention_dim(self) -> int:
-        """Width of the text tokens that the UNet reads."""
+        """Width of the text embeddings that the UNet reads."""
         return attention_layers(self.unet)[0].cross_attention_dim
 
     @property
     def latent_factor(self) -> int:
-        """Pixels per latent, along each side."""
+        """Pixels per latent along each side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures the base model makes by default."""
+        """Side in pixels of the pictures that the base model makes by default."""
         return self.unet.config["sample_size"] * self.latent_factor
 
 
 def load_components(base: Path, *, image_encoder: Path | None = None, dtype: torch.dtype = torch.float32) -> Components:
-    """Read a base model from disk, as the app does, touching no network.
+    """Load a base model from disk, as the app does, without network access.
 
     Args:
         base: Stable Diffusion 1.x, 2.x or SDXL: a folder in diffusers layout, or one checkpoint file.
         image_encoder: folder of a CLIP image encoder with projection; by default `image_encoder` in the folder, or
-            in the folder beside the file that is named as the file is.
-        dtype: of the weights in memory, whatever they are on disk.
+            in the folder beside the file that has the file's name.
+        dtype: of the weights in memory, whatever it is on disk.
 
     Raises:
-        UserError: there is no such model, a part is missing, or it is not one to train on.
+        UserError: there is no such model, a part is missing, or it cannot be trained on.
     """
     _check_there(base)
     vision = image_encoder or (base.with_suffix("") if base.is_file() else base) / "image_encoder"
@@ -203,7 +203,7 @@ def _check_there(base: Path) -> None:
 
 
 def _check_unet(unet: UNet2DConditionModel, base: Path) -> None:
-    """Refuse a UNet that nothing would tell the guidance; one that is made for inpainting alone is refused before."""
+    """Reject a UNet that expects a guidance embedding; inpainting-only UNets are rejected earlier."""
     if unet.config.time_cond_proj_dim is not None:
         raise UserError.plain(
             f"The base model in {base} is distilled to follow a guidance it is told, as LCM is: an adapter for it is "

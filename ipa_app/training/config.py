@@ -16,21 +16,21 @@ TrainedKind = Literal["base", "plus"]
 TRAINED_KINDS = get_args(TrainedKind)
 """The kinds of adapter that can be trained."""
 LARGEST_SEED = 2**63 - 1
-"""That every generator takes."""
+"""The largest seed that every generator accepts."""
 MOST_HEADS = 64
 MOST_LAYERS = 64
-"""Of a Resampler: with more, its file would have more tensors than are read of one."""
+"""Most layers of a Resampler: with more, its file would exceed the number of tensors that the app reads."""
 HELDOUT = 16
-"""Examples held out of the data, unless another number is asked for."""
+"""Examples held out of the data by default."""
 MixedPrecision = Literal["no", "fp16", "bf16"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """What the training loop itself needs: the same for a data file on disk and for batches made in memory.
+    """Settings of the training loop, whether batches come from a data file on disk or are made in memory.
 
-    The defaults are those of the IP-Adapter reference implementation where it has one. A step is one update of
-    the weights: it sees `batch_size * gradient_accumulation_steps` examples on every process.
+    Defaults are those of the IP-Adapter reference implementation where it has one. A step is one update of the
+    weights: it sees `batch_size * gradient_accumulation_steps` examples on every process.
 
     Raises:
         UserError: a value is outside what is allowed.
@@ -101,11 +101,11 @@ class TrainConfig:
 
     @property
     def examples_per_step(self) -> int:
-        """Examples that one process sees in a step."""
+        """Number of examples that one process sees per step."""
         return self.batch_size * self.gradient_accumulation_steps
 
     def __post_init__(self) -> None:
-        """Refuse values that would only fail, or quietly train nonsense, hours later."""
+        """Reject values that would fail, or silently train nonsense, hours later."""
         if not 0 < self.learning_rate < inf:
             raise UserError.plain(f"learning_rate is {self.learning_rate}; it must be a number above 0.")
         check_options(self)
@@ -153,15 +153,15 @@ class DataConfig:
 
     @property
     def split_off(self) -> int:
-        """Examples to hold out of the data itself, where no others are named."""
+        """Number of examples to hold out of the training data when no held-out data is named."""
         return HELDOUT if self.heldout is None else self.heldout
 
     def __post_init__(self) -> None:
-        """Refuse impossible numbers."""
+        """Reject impossible numbers."""
         check_options(self)
 
 
 def settings(config: TrainConfig | DataConfig) -> dict[str, str | int | float | None]:
-    """The configuration as plain JSON values, for logs and checkpoints."""
+    """Return the configuration as plain JSON values, for logs and checkpoints."""
     values = {item.name: getattr(config, item.name) for item in fields(config)}
     return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

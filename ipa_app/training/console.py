@@ -1,4 +1,4 @@
-"""What a person sees of a run: a progress bar on a terminal, lines where there is none."""
+"""What the user sees of a run: a progress bar on a terminal, else lines."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from ipa_app.training.config import TrainConfig
 from ipa_app.training.reports import CheckpointReport, FinishedReport, HeldoutReport, Report, StepReport, StoppedReport
 
 LINE_SECONDS = 10.0
-"""Between two lines of progress where there is no bar."""
+"""Time between two progress lines when there is no bar."""
 BAR = "{desc}: {percentage:3.0f}% |{bar}| {n_fmt} of {total_fmt} [{remaining} left, {rate_noinv_fmt}{postfix}]"
 
 
 class Console:
-    """Tells a person how far encoding and training are, and how it ended."""
+    """Shows the progress of encoding and training, and how the run ended."""
 
     def __init__(self, config: TrainConfig, *, total: int, is_terminal: bool | None = None) -> None:
-        """Show nothing yet.
+        """Create a console; nothing is shown yet.
 
         Args:
             config: of the run.
             total: number of pictures to encode.
-            is_terminal: whether standard error can show a bar; found out by default.
+            is_terminal: whether standard error can show a bar; detected by default.
         """
         self._config = config
         self._total = total
@@ -41,7 +41,7 @@ class Console:
 
     @contextlib.contextmanager
     def open(self) -> Iterator[None]:
-        """Keep what others log from breaking the bar, and leave the bar as it is at the end."""
+        """Keep log output from breaking the bar within the context; leave the bar in place at the end."""
         with logging_redirect_tqdm() if self._is_terminal else contextlib.nullcontext():
             try:
                 yield
@@ -50,14 +50,14 @@ class Console:
 
     def say(self, line: str) -> None:
         """Print a line, above the bar."""
-        with contextlib.suppress(OSError):  # whoever listened has gone, as `tee` does at Ctrl-C
+        with contextlib.suppress(OSError):  # the reader has gone, as `tee` does at Ctrl-C
             if self._bar is None:
                 print(line, flush=True)
             else:
                 tqdm.write(line)
 
     def encoding(self, done: int, left_out: int) -> None:
-        """Show how many pictures are encoded, and how many could not be."""
+        """Show how many pictures are encoded and how many could not be."""
         if self._is_terminal:
             self._show("encoding", done, self._total, "pictures", note=f"{left_out} left out" if left_out else "")
         elif time.monotonic() - self._said_at >= LINE_SECONDS or done + left_out == self._total:
@@ -65,12 +65,12 @@ class Console:
             self.say(f"encoded {done} of {self._total} pictures" + (f", {left_out} left out" if left_out else ""))
 
     def begin(self, step: int) -> None:
-        """Show that training begins after so many steps."""
+        """Show that training starts after `step` steps."""
         if self._is_terminal:
             self._show("training", step, self._config.max_steps, "steps", note="")
 
     def tell(self, report: Report) -> None:
-        """Show what a run reports."""
+        """Show a report."""
         if isinstance(report, StepReport) and self._is_terminal:
             left = time_text(report.seconds_left) if self._config.max_minutes else None
             loss = f"loss {report.loss:.4f}"
@@ -97,8 +97,8 @@ class Console:
         self.say(f"all results are in {self._config.output.resolve()}")
 
     def _show(self, title: str, done: int, total: int, things: str, *, note: str, left: str | None = None) -> None:
-        """Bring the bar to where the work is; `left` where the end is not that of all steps."""
-        # Asked for here: tqdm shows nothing on terminals that do not know their size, such as some in containers.
+        """Update the bar; `left` overrides the remaining time when the run ends before all steps are done."""
+        # Ask here: tqdm shows nothing on terminals that do not know their size, such as some in containers.
         columns, lines = shutil.get_terminal_size()
         if self._bar is None or self._bar.desc != title:
             self._close()

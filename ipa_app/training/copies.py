@@ -1,4 +1,4 @@
-"""Files that are the same picture: one file by whatever name, and copies of it."""
+"""Find files that are the same picture: one file under several names, and copies of it."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ from collections.abc import Set as AbstractSet
 from pathlib import Path
 
 PART_BYTES = 4096
-"""Read of files of equal size before all of them is: two pictures hardly ever agree there."""
+"""Bytes compared first in files of equal size; different pictures hardly ever agree there."""
 
 
 class FileUsers:
-    """Which of several things use a file or a copy of it, told by what files hold and not by their names.
+    """Finds which of several items use a file or a copy of it, by content, not by name.
 
-    Only files of equal size are read, when one of them is asked for, and no more of them than tells them apart.
+    Only files of equal size are read, when one of them is asked for, and only as far as needed to distinguish them.
     """
 
     def __init__(self, files: Sequence[Iterable[Path]]) -> None:
-        """Look at sizes alone.
+        """Look at sizes only.
 
         Args:
-            files: of each thing; resolved.
+            files: resolved paths, for each item.
         """
         self._users: dict[Path, set[int]] = defaultdict(set)
         for number, used in enumerate(files):
@@ -35,7 +35,7 @@ class FileUsers:
         self._found: dict[Path, AbstractSet[int]] = {}
 
     def of(self, file: Path) -> AbstractSet[int]:
-        """Return the numbers of the things that use one of the files, or a copy of it."""
+        """Return the indices of the items that use this file or a copy of it."""
         if file not in self._found:
             for same in _same(self._alike[file]):
                 self._found |= dict.fromkeys(same, set().union(*(self._users[each] for each in same)))
@@ -43,14 +43,14 @@ class FileUsers:
 
 
 def content_digest(files: Iterable[Path]) -> str | None:
-    """Return a name for what files hold; None where one of them cannot be read."""
+    """Return a digest of the files' contents; None if one of them cannot be read."""
     digests = [_digest(file) for file in files]
     found = [digest for digest in digests if digest is not None]
     return hashlib.sha256(b"".join(found)).hexdigest()[:16] if len(found) == len(digests) else None
 
 
 def _same(files: list[Path]) -> Iterator[list[Path]]:
-    """Part files of equal size into those that hold the same."""
+    """Group files of equal size by content."""
     for alike in _parted(files, _digest_of_part):
         yield from _parted(alike, _digest)
 
@@ -66,7 +66,7 @@ def _parted(files: list[Path], digest: Callable[[Path], bytes | None]) -> Iterat
 
 
 def _size(file: Path) -> int:
-    """Bytes of a file; 0 where it has gone."""
+    """Return the size of a file in bytes; 0 if it no longer exists."""
     try:
         return file.stat().st_size
     except OSError:
@@ -74,7 +74,7 @@ def _size(file: Path) -> int:
 
 
 def _digest_of_part(file: Path) -> bytes | None:
-    """Of the middle: files of one program begin and end alike."""
+    """Hash the middle of a file: files of one program begin and end alike."""
     try:
         with file.open("rb") as content:
             content.seek(max(0, (_size(file) - PART_BYTES) // 2))

@@ -1,4 +1,4 @@
-"""The examples of a run: found on disk, split, opened, and the order in which they are seen."""
+"""Find, split and open the examples of a run, and decide the order in which they are seen."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ from ipa_app.training.lookup import FileFinder
 from ipa_app.training.tables import add_table
 
 SMALLEST_SPLIT = 10
-"""A set with fewer pictures is not split: of a small one, one in so many is held out at most."""
+"""Fewest pictures a set is split at; of a small set, at most one in this many is held out."""
 HELD_OUT = " (held out)"
 LOOKED_INTO = 64
-"""Examples whose files are read to tell data from other data with the same names and texts."""
+"""Number of examples whose files are read to distinguish data sets with the same names and texts."""
 LARGEST_LOSS = 0.25
-"""Share of a set that training may lose to what is held out and to what shares files with that."""
+"""Largest share of a set that training may lose to held-out examples and to those that share files with them."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
-    """An entry of the data whose files were looked for.
+    """An entry of the data, with its files located.
 
     Attributes:
-        entry: as the data has it.
-        image: the picture to learn to draw, resolved; where it should be, if it is missing.
-        reference: the picture shown as the prompt, resolved; where it should be, if it is missing.
-        missing: why it cannot be used, where a file of it is missing; else empty.
-        within: what tells it from one of the same name in other data; else empty.
+        entry: as listed in the data.
+        image: resolved path of the target picture; where it should be, if it is missing.
+        reference: resolved path of the picture used as the prompt; where it should be, if it is missing.
+        missing: why the example cannot be used if one of its files is missing; else empty.
+        within: suffix that distinguishes it from an example of the same name in other data; else empty.
     """
 
     entry: Entry
@@ -55,26 +55,26 @@ class Example:
 
     @property
     def name(self) -> str:
-        """What to call it in messages: no other files are called so."""
+        """The example's name in messages; no two pairs of files share one."""
         return self.entry.name + self.within
 
     @property
     def files(self) -> set[Path]:
-        """What it is made of."""
+        """The files of the example."""
         return {self.image, self.reference}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Examples:
-    """What a run trains on and measures on, before any picture is opened.
+    """The training and held-out examples of a run, before any picture is opened.
 
     Attributes:
         train: examples to train on.
-        heldout: examples to measure on.
-        listed: number of pictures in the data, those that cannot be used among them.
-        skipped: what is left out; grows when pictures turn out to be none.
-        notes: what a person should know of the data, in sentences.
-        digest: another one for every other data.
+        heldout: examples to evaluate on.
+        listed: number of pictures in the data, unusable ones included.
+        skipped: what is left out; grows when files turn out not to be pictures.
+        notes: sentences on what the user should know about the data.
+        digest: identifies the data; differs for any other data.
     """
 
     train: Sequence[Example]
@@ -85,7 +85,7 @@ class Examples:
     digest: str
 
     def looked_into(self) -> dict[str, str]:
-        """Return digests of what a few examples' files hold, by their names: the same few wherever the data lies."""
+        """Return content digests of a few examples' files by name; the same few wherever the data lies."""
         named = {example.name: example for example in (*self.train, *self.heldout)}
         few = sorted(named, key=lambda name: hashlib.sha256(name.encode(errors="surrogatepass")).digest())[:LOOKED_INTO]
         digests = {name: content_digest((named[name].image, named[name].reference)) for name in few}
@@ -98,9 +98,9 @@ class OpenedExample:
 
     Attributes:
         pixel_values: (3, size, size) in [-1, 1], short side resized and centre cropped.
-        reference: the prompt picture as it is; the base model's image processor crops it.
-        time_ids: what SDXL is told of the target, in pixels: height and width it had, top and left of the crop in
-            the resized picture, height and width it has.
+        reference: the prompt picture, unchanged; the base model's image processor crops it.
+        time_ids: SDXL's size conditions for the target, in pixels: original height and width, top and left of the crop
+            in the resized picture, target height and width.
     """
 
     pixel_values: Tensor
@@ -110,13 +110,13 @@ class OpenedExample:
 
 
 def read_examples(data: DataConfig, *, seed: int) -> Examples:
-    """Read what the data lists, look for its files and set examples aside.
+    """Read the data's entries, locate their files and hold some examples out.
 
-    What is wrong with single entries is told and counted, and ends nothing.
+    Bad entries are reported and counted; they do not end the run.
 
     Args:
-        data: where it is.
-        seed: decides which examples are held out, where none are named.
+        data: where the data is.
+        seed: decides which examples are held out when no held-out data is named.
 
     Raises:
         UserError: the data cannot be read, or nothing in it can be used.
@@ -146,7 +146,7 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
 
 
 def _read_heldout(data: DataConfig, named: Path, listing: Listing) -> list[Example]:
-    """Read what is measured on alone, and take it in; all of it counts, unless the configuration names a number."""
+    """Read the held-out data and merge it into the listing; use all of it unless the configuration sets a number."""
     within = "" if _folder_of(named).resolve() == _folder_of(data.data).resolve() else HELD_OUT
     more = read_listing(named, skipped=listing.skipped, within=within)
     listing.include(more)
@@ -159,8 +159,8 @@ def read_listing(data: Path, *, skipped: Skipped | None = None, within: str = ""
 
     Args:
         data: the file or folder.
-        skipped: where to note what cannot be used.
-        within: put after what that is called.
+        skipped: collects what cannot be used.
+        within: suffix appended to the names collected there.
 
     Raises:
         UserError: there is no such file or folder, or it cannot be read.
@@ -226,14 +226,14 @@ def _notes_of_split(train: Sequence[Example], heldout: Sequence[Example], *, tot
 
 
 def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tuple[list[Example], list[Example]]:
-    """Set aside examples to measure on: at most `count`, and never more than a tenth of a small set.
+    """Set aside examples to evaluate on: at most `count`, and never more than a tenth of a small set.
 
     Pictures that a held-out example uses are kept out of training altogether, as targets and as references, and so are
-    copies of them under other names. Examples that lose all their files to that are the next to be held out, and one
-    that would cost training too many is not.
+    copies of them under other names. Examples that lose all their files this way are held out next; an example that
+    would cost training too many others is not held out.
 
     Returns:
-        What to train on, and what is held out.
+        The training examples, and the held-out ones.
     """
     count = min(count, len(examples) // SMALLEST_SPLIT)
     if not count:
@@ -247,7 +247,7 @@ def split_heldout(examples: Sequence[Example], *, count: int, seed: int) -> tupl
         if len(heldout) >= count:
             break
         sharing = [users.of(file) for file in examples[index].files]
-        if max(map(len, sharing)) > most:  # not joined first: a picture that all examples share has as many users
+        if max(map(len, sharing)) > most:  # before joining: a picture shared by all has that many users
             continue
         group = set().union(*sharing)
         if len(gone) + len(group - gone) > most:
@@ -264,7 +264,7 @@ def open_example(example: Example, size: int) -> OpenedExample:
     """Open both pictures of an example.
 
     Args:
-        example: what to open.
+        example: the example to open.
         size: side of the target in pixels.
 
     Raises:
@@ -284,26 +284,26 @@ def open_example(example: Example, size: int) -> OpenedExample:
 
 
 class ExampleReader:
-    """Opens examples; one with a bad picture is told once, counted, and never ends the run."""
+    """Opens examples. One with a bad picture is reported once and counted; it never ends the run."""
 
     def __init__(self, examples: Sequence[Example], *, size: int, skipped: Skipped) -> None:
-        """Make a reader; nothing is read yet.
+        """Create a reader; nothing is read yet.
 
         Args:
-            examples: what is opened, by position.
+            examples: opened by position.
             size: side of the targets in pixels.
-            skipped: where bad examples are noted.
+            skipped: collects bad examples.
         """
         self._examples = examples
         self._size = size
         self._skipped = skipped
 
     def __len__(self) -> int:
-        """Number of examples, good and bad."""
+        """Return the number of examples, good and bad."""
         return len(self._examples)
 
     def open(self, index: int) -> OpenedExample | None:
-        """The example at this position, or None when a picture of it is bad."""
+        """Return the example at this position, or None if one of its pictures is bad."""
         name = self._examples[index].name
         if name in self._skipped:
             return None
@@ -314,10 +314,10 @@ class ExampleReader:
             return None
 
     def open_or_next(self, index: int) -> OpenedExample:
-        """The example at this position, or the next good one in its place.
+        """Return the example at this position, or the next good one in its place.
 
         Raises:
-            UserError: not one example is good.
+            UserError: no example is good.
         """
         for offset in range(len(self)):
             opened = self.open((index + offset) % len(self))
@@ -329,17 +329,17 @@ class ExampleReader:
 def batch_indices(
     count: int, batch_size: int, *, seed: int, start: int = 0, process: int = 0, processes: int = 1
 ) -> Iterator[list[int]]:
-    """Positions of the examples of each batch, for ever: every example once, in a new order each time round.
+    """Yield the positions of each batch's examples, endlessly: every example once per epoch, in a new order each time.
 
-    Which examples batch n holds follows from the arguments alone, so a resumed run goes on where it stopped.
+    The examples of batch n follow from the arguments alone, so a resumed run continues where it stopped.
 
     Args:
         count: number of examples.
         batch_size: per process.
         seed: of the order.
         start: number of the first batch.
-        process: this process, of `processes` that share the data.
-        processes: how many there are.
+        process: index of this process among the `processes` that share the data.
+        processes: number of processes.
     """
     epoch, order = -1, np.empty(0, dtype=np.int64)
     for batch in count_from(start):

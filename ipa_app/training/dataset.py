@@ -1,4 +1,4 @@
-"""Examples made ready for a run: batches, held-out batches and rows for the sample sheet."""
+"""Examples prepared for a run: batches, held-out batches and rows for the sample sheet."""
 
 from __future__ import annotations
 
@@ -40,28 +40,28 @@ SHEET_ROWS = 6
 
 
 class Dataset:
-    """Examples to train on and to measure on, and what the frozen base model makes of them.
+    """Training and held-out examples, and their encodings by the frozen base model.
 
     Attributes:
-        examples: what there is.
+        examples: of the data.
         size: side of the targets in pixels.
-        sample_side: side of what is drawn for the sample sheet.
+        sample_side: side of the pictures on the sample sheet.
         encoder: of the frozen base model.
         config: of the run.
         data: how examples are read.
     """
 
     def __init__(self, config: TrainConfig, data: DataConfig, base: Components, examples: Examples) -> None:
-        """Encode nothing yet.
+        """Create a data set; nothing is encoded yet.
 
         Args:
             config: of the run.
             data: how examples are read.
             base: frozen, on the training device.
-            examples: what there is.
+            examples: of the data.
 
         Raises:
-            UserError: pictures of this size have no latents of whole numbers.
+            UserError: pictures of this size do not divide into whole latents.
         """
         self.examples = examples
         self.size = data.size or base.size
@@ -80,16 +80,16 @@ class Dataset:
 
     @property
     def cache_name(self) -> str:
-        """The folder that keeps the encoded examples, within the output folder; another for every way to encode."""
+        """Name of the cache folder in the output folder; differs for every way of encoding."""
         return f"encoded-{hashlib.sha256(json.dumps(self._identity).encode()).hexdigest()[:16]}"
 
     @property
     def pictures(self) -> int:
-        """Number of different pairs of picture and reference."""
+        """Number of distinct pairs of picture and reference."""
         return len({picture_key(example) for example in self._all})
 
     def cut_texts(self) -> list[str]:
-        """Return the names of the examples whose texts are longer than the text encoders read."""
+        """Return the names of examples whose texts are too long for the text encoders."""
         texts = {example.entry.text: example.name for example in self._all}
         cut = self.encoder.are_cut(list(texts))
         return [name for name, is_cut in zip(texts.values(), cut, strict=True) if is_cut]
@@ -100,16 +100,16 @@ class Dataset:
 
     @cached_property
     def encoded_bytes(self) -> int:
-        """Bytes of all examples once encoded."""
+        """Bytes of all examples when encoded."""
         return self._bytes_of(self._all)
 
     @property
     def is_kept(self) -> bool:
-        """Whether the examples are encoded beforehand and kept."""
+        """Whether the examples are encoded beforehand and cached."""
         return self.encoded_bytes <= self.data.cache_gb * 1e9
 
     def missing_bytes(self) -> int:
-        """Bytes of the examples that are still to be encoded and kept."""
+        """Bytes of the examples still to be encoded and cached."""
         if not self.is_kept:
             return 0
         caches = Caches.open(self.config.output / self.cache_name)
@@ -118,16 +118,16 @@ class Dataset:
     def encode(
         self, accelerator: Accelerator, *, stop: Stop = never, progress: Callable[[int, int], None] | None = None
     ) -> None:
-        """Encode what is to be kept, or what is measured on alone where all would be too much.
+        """Encode the examples to be cached, or only the held-out ones if all would be too much.
 
         Args:
             accelerator: its processes share the work.
-            stop: ends the work.
+            stop: polled; true ends the work.
             progress: see `encode_missing`.
 
         Raises:
-            Stopped: `stop` said so.
-            UserError: not one example to train on can be opened.
+            Stopped: `stop` returned true.
+            UserError: no training example can be opened.
         """
         if not self.is_kept:
             self._encode(self.examples.heldout, stop=stop)
@@ -148,7 +148,7 @@ class Dataset:
             self._caches.texts.forget_others({text_key(example.entry.text) for example in self._all})
 
     def _take_from_others(self, *, stop: Stop) -> None:
-        """Take in what the other processes have encoded; what lies on a disk that is not shared is encoded here too."""
+        """Load what the other processes have encoded; encode here too what lies on a disk that is not shared."""
         for reasons in gather_object([dict(self.examples.skipped.reasons)]):  # waits for all of them
             for name, reason in reasons.items():
                 self.examples.skipped.add(name, reason)
@@ -156,16 +156,16 @@ class Dataset:
         self._encode(self._all, stop=stop)
 
     def batches(self, accelerator: Accelerator, *, start: int = 0) -> Iterator[TrainingBatch]:
-        """Endless batches of this process; call `encode` before.
+        """Yield this process's batches endlessly; call `encode` first.
 
         Args:
             accelerator: of the run.
-            start: number of the first batch of the run that is wanted.
+            start: number of the first batch wanted, counted from the start of the run.
         """
         train = self.examples.train
         encoded = EncodedExamples(train, self._caches) if self.is_kept else None
         good = range(len(train)) if encoded is None else encoded.good
-        # A round through the data has every good example as often as it counts: the first ends at ends[0], and so on.
+        # An epoch has every good example as often as it repeats: the first ends at ends[0], and so on.
         ends = np.cumsum([train[number].entry.repeats for number in good])
         indices = (
             np.searchsorted(ends, batch, side="right").tolist()
@@ -184,14 +184,14 @@ class Dataset:
         return opened_batches(indices, reader, self.encoder, workers=self.data.workers)
 
     def heldout_batches(self) -> list[TrainingBatch]:
-        """The held-out examples, encoded; bad ones are left out."""
+        """Return the held-out examples, encoded; bad ones are left out."""
         encoded = EncodedExamples(self.examples.heldout, self._caches)
         rows = range(len(encoded))
         size = self.config.batch_size
         return [encoded.batch(rows[first : first + size]) for first in rows[::size]]
 
     def samples(self) -> list[Sample]:
-        """Rows of the sample sheet: held-out examples, or the first of a set too small to hold any out."""
+        """Return the rows of the sample sheet: held-out examples, or the first of a set too small to hold any out."""
         for chosen in (self.examples.heldout, self.examples.train):
             reader = ExampleReader(chosen, size=self.size, skipped=self.examples.skipped)
             opened = (reader.open(number) for number in range(len(chosen)))

@@ -1,4 +1,4 @@
-"""Device, precision and processes of a training, and how the processes agree."""
+"""Device, precision and processes of a training run, and how the processes agree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from torch import distributed
 from ipa_app.training.config import MixedPrecision
 
 PATIENCE = timedelta(hours=6)
-"""How long processes wait for one another: while one draws samples, or encodes the largest pictures."""
+"""How long processes wait for one another, as when one draws samples or encodes the largest pictures."""
 
 
 def process_count() -> int:
-    """How many processes the launcher has started, before they have met."""
+    """Return how many processes the launcher has started, before they are connected."""
     return int(os.environ.get("WORLD_SIZE", "1"))
 
 
@@ -28,16 +28,16 @@ def new_accelerator(
     device_placement: bool = True,
     handlers: tuple[KwargsHandler, ...] = (),
 ) -> Accelerator:
-    """Meet the other processes, if there are any.
+    """Create an accelerator, connected with the other processes, if any.
 
-    `accelerate launch --multi_gpu` or `torchrun` sets up several processes; without GPUs they share the CPU, which
-    accelerate has to be told, or each of them would take itself for the only one.
+    `accelerate launch --multi_gpu` or `torchrun` sets up several processes. Without GPUs they share the CPU, which
+    accelerate must be told, or each process would assume to be the only one.
 
     Args:
         mixed_precision: arithmetic of the forward pass; accelerate allows a process only one.
         gradient_accumulation_steps: batches per step.
-        device_placement: whether what is trained is moved to the accelerator's device; else it stays where it lies.
-        handlers: accelerate's own, for what else is to differ.
+        device_placement: whether the trained model is moved to the accelerator's device; else it stays where it is.
+        handlers: accelerate's own, for further settings.
     """
     return Accelerator(
         cpu=process_count() > 1 and not torch.cuda.is_available(),
@@ -49,15 +49,15 @@ def new_accelerator(
 
 
 class Ballot:
-    """Lets all processes of a run decide alike, without waiting for what their GPUs are at."""
+    """Lets all processes of a run reach the same decision without waiting for their GPUs."""
 
     def __init__(self, accelerator: Accelerator) -> None:
-        """Meet the other processes, if there are any."""
+        """Connect with the other processes, if any."""
         several = accelerator.num_processes > 1
         self._group = distributed.new_group(backend="gloo", timeout=PATIENCE) if several else None
 
     def any(self, *wishes: bool) -> list[bool]:
-        """Return for each wish whether a process has it; every process has to ask, and all get the same answer."""
+        """Return for each wish whether any process has it; every process must call this and gets the same answer."""
         if self._group is None:
             return list(wishes)
         votes = torch.tensor(wishes, dtype=torch.uint8)

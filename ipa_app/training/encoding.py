@@ -1,4 +1,4 @@
-"""Everything the frozen base model computes from an example: latents, text states, picture features."""
+"""Everything the frozen base model computes from an example: latents, text states, image features."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from ipa_app.training.components import Components
 from ipa_app.training.examples import EncodedBatch, TextStates, TrainingBatch
 
 PIXELS_AT_A_TIME = 2**20
-"""Pixels the VAE encodes at a time: it needs some kilobytes for each, which is gigabytes for a few large pictures."""
+"""Pixels the VAE encodes at a time: each takes some kilobytes, so a few large pictures would take gigabytes."""
 
 
 class FrozenEncoder:
-    """Turns raw parts of batches into what the loop works on, without gradients.
+    """Encodes the raw parts of batches for the training loop, without gradients.
 
     Attributes:
-        device: where the base model is, and all results are.
+        device: of the base model and of all results.
         dtype: precision of the base model and of all results.
-        empty_text: of one row, the empty text: what an example without text is trained on.
-        empty_features: (1, ...) features of "no picture", the unconditional side of the adapter's kind.
+        empty_text: states of the empty text, one row, used for examples without text.
+        empty_features: (1, ...) features of "no picture", the unconditional input for the adapter's kind.
     """
 
     def __init__(self, base: Components, *, kind: str) -> None:
         """Encode the empty text and the missing picture once.
 
         Args:
-            base: frozen and on its device already.
+            base: already frozen and on its device.
             kind: of the adapter.
         """
         self._base = base
         self._kind = kind
-        # Not asked for at every step: a model looks through all of its modules to tell them.
+        # Read once, not at every step: a model searches all of its modules for them.
         self.device, self.dtype = base.unet.device, base.unet.dtype
         self.empty_text = self.text_states(self.input_ids([""]))
         side = base.image_encoder.config.image_size
         self.empty_features = self.image_features(torch.zeros(1, 3, side, side)).uncond
 
     def input_ids(self, texts: Sequence[str]) -> Tensor:
-        """Token ids (B, E, L) for each of E text encoders, cut and padded to the tokenizer's length."""
+        """Return token ids (B, E, L) for each of E text encoders, truncated and padded to the tokenizer's length."""
         ids = [
             tokenizer(
                 list(texts),
@@ -57,7 +57,7 @@ class FrozenEncoder:
         return torch.stack(ids, dim=1)
 
     def are_cut(self, texts: Sequence[str]) -> list[bool]:
-        """Return for each text whether it is longer than what a text encoder reads, so that its end is not seen."""
+        """Return for each text whether it is truncated because it is too long for a text encoder."""
         cut = [False] * len(texts)
         for tokenizer in self._base.tokenizers:
             ids = tokenizer(list(texts), verbose=False).input_ids if texts else []
@@ -65,23 +65,23 @@ class FrozenEncoder:
         return cut
 
     def clip_pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """Normalised input (B, 3, S, S) of the image encoder, by the base model's own image processor."""
+        """Return the image encoder's normalised input (B, 3, S, S), by the base model's own image processor."""
         return self._base.image_processor(images=list(images), return_tensors="pt").pixel_values
 
     @torch.no_grad()
     def text_states(self, input_ids: Tensor) -> TextStates:
-        """What the text encoders say of token ids (B, E, L)."""
+        """Encode token ids (B, E, L) with the text encoders."""
         base = self._base
         return TextStates(*base.family.encode_text(base.text_encoders, input_ids.to(self.device)))
 
     @torch.no_grad()
     def image_features(self, clip_pixels: Tensor) -> ImageFeatures:
-        """Features of the reference pictures and of "no picture"."""
+        """Return the features of the reference pictures and of "no picture"."""
         return encode_image(self._base.image_encoder, clip_pixels.to(self.device, self.dtype), self._kind)
 
     @torch.no_grad()
     def posterior(self, pixel_values: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and standard deviation (B, C, h, w) of the VAE's posterior, in the range that the UNet sees."""
+        """Return mean and standard deviation (B, C, h, w) of the VAE's posterior, scaled as the UNet expects."""
         vae = self._base.vae
         rows = max(1, PIXELS_AT_A_TIME // pixel_values[0, 0].numel())
         parts = [vae.encode(part.to(self.device, vae.dtype)).latent_dist for part in pixel_values.split(rows)]
@@ -89,7 +89,7 @@ class FrozenEncoder:
         return scaled(torch.cat(means), vae.config), scaled_deviation(torch.cat(deviations), vae.config)
 
     def encode(self, batch: TrainingBatch) -> EncodedBatch:
-        """Encode what came raw and move the rest to the device."""
+        """Encode the raw parts of a batch and move the rest to the device."""
         if batch.latents is None:
             latents, std = self.posterior(_given(batch.pixel_values))
         else:
@@ -110,11 +110,11 @@ class FrozenEncoder:
         )
 
     def added(self, batch: EncodedBatch) -> dict[str, Tensor] | None:
-        """What the base model's UNet is told beside the text, by its own names; None where it is told nothing."""
+        """Return the UNet's added conditions (`added_cond_kwargs`) besides the text; None if it takes none."""
         return self._base.family.added_conditions(batch.pooled_text, batch.time_ids)
 
     def _time_ids(self, given: Tensor | None, shape: torch.Size) -> Tensor | None:
-        """What the UNet is told of B targets (B, 6); those that nothing is known of are whole pictures."""
+        """Return the time ids (B, 6) of B targets; without given ones, the targets count as uncropped pictures."""
         height, width = (side * self._base.latent_factor for side in shape[-2:])
         whole = self._base.family.time_ids(height, width)
         if not whole:
@@ -123,7 +123,7 @@ class FrozenEncoder:
 
 
 def _given(part: Tensor | None) -> Tensor:
-    """A part that a TrainingBatch holds because it lacks its encoded twin."""
+    """Return a raw part, which a TrainingBatch holds if it lacks the encoded one."""
     if part is None:
         raise ValueError("the batch holds neither the raw nor the encoded part")
     return part

@@ -1,4 +1,4 @@
-"""What data lists, whatever layout it comes in: entries, what had to be left out, and what is said about it."""
+"""The contents of a data set in any layout: entries, those that had to be left out, and notes for the user."""
 
 from __future__ import annotations
 
@@ -19,23 +19,23 @@ IMAGE_KEYS = ("image_file", "file_name", "image")
 TEXT_KEYS = ("text", "caption", "prompt")
 REFERENCE_KEYS = ("reference_file", "reference_file_name", "reference")
 KNOWN_KEYS = (*IMAGE_KEYS, *TEXT_KEYS, *REFERENCE_KEYS)
-"""The reference implementation's names, Hugging Face's, and what people write in their place."""
+"""The names of the reference implementation, of Hugging Face, and what people write instead."""
 
 ALIKE = 0.8
-"""How alike a key and a known one are, in [0, 1], for the one to be a slip for the other; see `difflib`."""
+"""Least similarity, in [0, 1], of a key to a known one for it to count as a typo; see `difflib`."""
 MOST_TOLD = 20
-"""Entries left out that are named one by one; the others are only counted."""
+"""Number of skipped entries that are reported one by one; further ones are only counted."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """A picture to learn to draw, as the data names it.
+    """A target picture, as named in the data.
 
     Attributes:
-        image: file name, from the folder the data's names start from.
-        text: empty where there is none.
-        reference: file name of the picture shown as the prompt; None for the picture itself.
-        repeats: how often it counts in one round through the data.
+        image: file name, relative to the folder the data's names start from.
+        text: caption; empty if there is none.
+        reference: file name of the picture used as the prompt; None for the target itself.
+        repeats: how often it counts per epoch.
     """
 
     image: str
@@ -45,24 +45,24 @@ class Entry:
 
     @property
     def name(self) -> str:
-        """What to call it in messages."""
+        """The entry's name in messages."""
         return self.image if self.reference in (None, self.image) else f"{self.image} with {self.reference}"
 
 
 class BadEntryError(ValueError):
-    """An entry that cannot be used; the message says why, as the end of a sentence."""
+    """An entry cannot be used; the message says why, as the end of a sentence."""
 
 
 class Skipped:
-    """What is left out, with its reason; each is told once, and a long list only in part."""
+    """Collects what is left out, with reasons; each is reported once, and a long list only in part."""
 
     def __init__(self) -> None:
-        """Begin with nothing left out."""
+        """Start with nothing left out."""
         self._reasons: dict[str, str] = {}
         self._lock = threading.Lock()
 
     def add(self, name: str, reason: str) -> None:
-        """Leave out what is called so; naming it again changes nothing."""
+        """Record that `name` is left out; recording it again changes nothing."""
         with self._lock:  # pictures are opened by several threads
             known = name in self._reasons
             self._reasons.setdefault(name, reason)
@@ -71,24 +71,24 @@ class Skipped:
 
     @property
     def reasons(self) -> Mapping[str, str]:
-        """Why each is left out."""
+        """The reason for each name."""
         return self._reasons
 
     def __len__(self) -> int:
-        """How many are left out."""
+        """Return how many are left out."""
         return len(self._reasons)
 
     def __contains__(self, name: str) -> bool:
-        """Whether the one called so is left out."""
+        """Whether this name is left out."""
         return name in self._reasons
 
     @property
     def first(self) -> str:
-        """The first that was left out, and why; empty when nothing was."""
+        """The first name that was left out and why; empty if nothing was."""
         return next((f"{name}: {reason}" for name, reason in self._reasons.items()), "")
 
     def summary(self, total: int) -> str:
-        """Return how many of `total` pictures are left out, and for which reasons most of them."""
+        """Return a sentence on how many of `total` pictures are left out, with the most frequent reasons."""
         reasons = Counter(self._reasons.values()).most_common(3)
         most = "; ".join(f"{count} x {reason}" for reason, count in reasons)
         return f"Left out: {len(self)} of {total} pictures ({most})."
@@ -96,15 +96,15 @@ class Skipped:
 
 @dataclass(kw_only=True)
 class Listing:
-    """All that a data file or folder lists.
+    """The contents of a data file or folder.
 
     Attributes:
         source: the file or folder.
-        entries: the good ones, in the order of the data.
-        skipped: those that cannot be used.
-        unused_keys: keys that entries have and that nothing is done with.
-        notes: what else a person should know.
-        within: put after what entries that are left out are called, where other data has the same names.
+        entries: usable ones, in the order of the data.
+        skipped: unusable ones.
+        unused_keys: keys of entries that are ignored.
+        notes: what else the user should know.
+        within: suffix for the names of skipped entries, if other data has the same names.
     """
 
     source: Path
@@ -115,12 +115,12 @@ class Listing:
     within: str = ""
 
     def add(self, fields: object, *, place: str, prefix: str = "") -> None:
-        """Take an entry in, or leave it out.
+        """Add an entry, or skip it if it is bad.
 
         Args:
-            fields: what the data has for it: a mapping where all is well, or why there is none.
-            place: where it stands, for the message.
-            prefix: put before file names that are not absolute.
+            fields: what the data has for it: a mapping if all is well, or the reason why there is none.
+            place: its place in the data, for messages.
+            prefix: prepended to relative file names.
         """
         try:
             self.entries.append(self._entry(fields, prefix))
@@ -128,20 +128,20 @@ class Listing:
             self.skip(place, str(error))
 
     def skip(self, place: str, reason: str) -> None:
-        """Leave out what stands there."""
+        """Skip the entry at this place."""
         self.skipped.add(place + self.within, reason)
 
     def include(self, other: Listing) -> None:
-        """Take in another listing, which notes what it leaves out in the same place."""
+        """Merge another listing, which shares this one's `skipped`."""
         self.entries += other.entries
         self.unused_keys |= other.unused_keys
         self.notes += other.notes
 
     def check(self) -> None:
-        """Make sure that something is left to train on.
+        """Check that something is left to train on.
 
         Raises:
-            UserError: nothing is.
+            UserError: nothing is left.
         """
         if self.entries:
             return
@@ -156,7 +156,7 @@ class Listing:
             raise BadEntryError('it must look like {"image_file": ..., "text": ...}')
         named = {str(key).strip().lower(): value for key, value in fields.items()}
         _check_spelling(named)
-        # None says what an empty cell of a table says.
+        # None means the same as an empty cell of a table.
         named = {key: value for key, value in named.items() if value is not None or key not in REFERENCE_KEYS}
         has_reference = any(key in named for key in REFERENCE_KEYS)
         image, text = _string(named, IMAGE_KEYS), _string(named, TEXT_KEYS)
@@ -169,10 +169,10 @@ class Listing:
 
 
 def decode(content: bytes) -> tuple[str, bool]:
-    """Read text that some program wrote: UTF-8 or UTF-16, with or without a byte order mark, else Windows-1252.
+    """Decode text written by any program: UTF-8 or UTF-16, with or without a byte order mark, else Windows-1252.
 
     Returns:
-        The text, and whether it was Unicode. Windows-1252 is a guess: any bytes can be read as such.
+        The text, and whether it was Unicode. Windows-1252 is a guess: it decodes any bytes.
     """
     try:
         return content.decode(json.detect_encoding(content)), True
@@ -181,7 +181,7 @@ def decode(content: bytes) -> tuple[str, bool]:
 
 
 def _check_spelling(named: Mapping[str, object]) -> None:
-    """Refuse a key that is nearly one of those that are missing; beside "image", "image_w" is no slip."""
+    """Reject a key that looks like a typo of a missing one; beside "image", "image_w" is no typo."""
     for keys in (IMAGE_KEYS, TEXT_KEYS, REFERENCE_KEYS):
         for key in named if _given(named, keys) is None else ():
             if key not in KNOWN_KEYS and (slip := difflib.get_close_matches(key, keys, n=1, cutoff=ALIKE)):

@@ -1,4 +1,4 @@
-"""An honest estimate of what a run will cost, from a few steps of it."""
+"""An honest estimate of a run's cost, from a few of its steps."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ipa_app.training.prepared import raw_batch
 
 TIMED_STEPS = 3
 BYTES_PER_TRAINED = 16
-"""Of a trained weight: float32 for itself, its gradient and the two moments that AdamW keeps."""
+"""Bytes per trained weight: float32 for itself, its gradient and AdamW's two moments."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,16 +32,16 @@ class Estimate:
     """What a run will cost on this machine.
 
     Attributes:
-        step_seconds: of one step, measured.
-        processor_seconds: of one step, added up over all cores; less than those of the step where others work too.
-        encode_seconds: to encode all examples once, 0 where they are not kept.
-        cache_bytes: of the encoded examples, 0 where they are not kept.
-        frozen: number of frozen weights by part.
+        step_seconds: measured duration of one step.
+        processor_seconds: CPU time of one step over all cores; below `step_seconds` if other programs use them too.
+        encode_seconds: time to encode all examples once; 0 if they are not cached.
+        cache_bytes: size of the encoded examples; 0 if they are not cached.
+        frozen: number of frozen weights per part.
         trained: number of trained weights.
-        place: "GPU" or "main", the memory that is meant by the next.
-        peak_bytes: most of it that was ever held, reading the model and encoding included.
-        epochs: times that every example is seen.
-        steps: of the run.
+        place: "GPU" or "main": the memory that `peak_bytes` refers to.
+        peak_bytes: peak memory use, loading the model and encoding included.
+        epochs: how often every example is seen.
+        steps: number of steps of the run.
     """
 
     step_seconds: float
@@ -56,7 +56,7 @@ class Estimate:
     steps: int
 
     def __str__(self) -> str:
-        """A few lines for a person."""
+        """A few lines for the user."""
         lines = [
             f"frozen weights: {', '.join(f'{name} {_millions(count)}' for name, count in self.frozen.items())}",
             f"trained weights: {_millions(self.trained)}; with gradients and optimizer {size_text(self.trained_bytes)}",
@@ -91,8 +91,8 @@ def estimate(
     Args:
         config: of the run.
         base: frozen, with our attention processors installed.
-        adapter: what it begins with.
-        dataset: what the run would train on.
+        adapter: the one the run starts from.
+        dataset: the data the run would train on.
         accelerator: of the run.
     """
     kept = dataset.is_kept
@@ -115,7 +115,7 @@ def estimate(
 
 
 def _time_encoding(dataset: Dataset) -> tuple[float, Iterator[TrainingBatch]]:
-    """Encode one batch; gives the seconds that all examples would take, and that batch again and again."""
+    """Encode one batch; return the seconds that all examples would take, and an endless iterator of that batch."""
     examples = dataset.examples
     reader = ExampleReader(examples.train, size=dataset.size, skipped=examples.skipped)
     rows = next(batch_indices(len(examples.train), dataset.config.batch_size, seed=dataset.config.seed))
@@ -127,7 +127,7 @@ def _time_encoding(dataset: Dataset) -> tuple[float, Iterator[TrainingBatch]]:
 
 
 def _time_steps(trainer: Trainer, batches: Iterator[TrainingBatch], accelerator: Accelerator) -> tuple[float, float]:
-    """Seconds of a step, and seconds of processor time."""
+    """Return the duration and the CPU time of a step in seconds."""
     steps = trainer.run(batches)
     next(steps).item()
     began, used = time.monotonic(), time.process_time()
@@ -142,7 +142,7 @@ def _count(module: nn.Module) -> int:
 
 
 def _peak_bytes(device: torch.device) -> int:
-    """The most memory held so far: on a GPU by tensors, else by this process."""
+    """Return the peak memory so far: of tensors on a GPU, else of this process."""
     return torch.cuda.max_memory_allocated(device) if device.type == "cuda" else peak_of_process()
 
 

@@ -1,4 +1,4 @@
-"""The batch contract between whoever prepares data and the training loop."""
+"""The batch contract between data preparation and the training loop."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from torch import Tensor
 class TrainingBatch:
     """Examples for one pass, each part either raw or already encoded by the frozen base model.
 
-    Everything the base model computes from an example stays the same for the whole run, so a caller with memory
-    to spare gives the encoded parts; the loop encodes what comes raw. No part is ever dropped here: the loop
-    draws which examples go without text or picture.
+    What the base model computes from an example stays the same for the whole run, so a caller with memory to
+    spare passes encoded parts; the loop encodes raw ones. Nothing is dropped here: the loop draws which examples
+    are trained without text or picture.
 
     Exactly one of each pair must be given; all have the same number of rows B.
 
     Attributes:
         latents: (B, C, h, w) mean of the VAE's posterior times its scaling factor: what the UNet works on.
-        latents_std: (B, C, h, w) its standard deviation times the scaling factor; None takes the mean as it is.
+        latents_std: (B, C, h, w) its standard deviation times the scaling factor; None uses the mean without sampling.
         pixel_values: (B, 3, H, W) in [-1, 1], instead of `latents`.
-        text_states: (B, L, D) hidden states of the text encoder; of SDXL's two, side by side.
-        pooled_text: (B, P) what SDXL's second text encoder says of the whole text, beside `text_states`.
+        text_states: (B, L, D) hidden states of the text encoder; those of SDXL's two are concatenated.
+        pooled_text: (B, P) pooled text embedding of SDXL's second text encoder, in addition to `text_states`.
         input_ids: (B, E, L) token ids for each of E text encoders, padded to the tokenizer's length, instead of
             `text_states`.
-        time_ids: (B, 6) what SDXL is told of the target: height and width it had, top and left of the crop, height
-            and width it has. Without them it is told of whole pictures of the latents' size.
-        features: what the image encoder says of the reference: (B, clip_dim) `image_embeds` for a base adapter,
+        time_ids: (B, 6) SDXL's size conditions: original height and width, top and left of the crop, target height
+            and width. By default those of uncropped pictures of the latents' size.
+        features: the image encoder's output for the reference: (B, clip_dim) `image_embeds` for a base adapter,
             (B, S, hidden) `hidden_states[-2]` for a plus adapter.
         clip_pixels: (B, 3, S, S) normalised input of the image encoder, instead of `features`.
-        loss_weights: (B, 1, h, w), how much each latent counts in the loss, 1 on average; None counts all alike.
+        loss_weights: (B, 1, h, w) weight of each latent in the loss, 1 on average; None weights all equally.
     """
 
     latents: Tensor | None = None
@@ -48,7 +48,7 @@ class TrainingBatch:
     loss_weights: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the contract: a batch is made by code, so a breach is a bug there."""
+        """Check the contract; batches are built by code, so a violation is a bug there."""
         for encoded, raw in (("latents", "pixel_values"), ("text_states", "input_ids"), ("features", "clip_pixels")):
             if (getattr(self, encoded) is None) == (getattr(self, raw) is None):
                 raise ValueError(f"a TrainingBatch needs either {encoded} or {raw}")
@@ -66,7 +66,7 @@ class TrainingBatch:
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedBatch:
-    """A batch as the loop uses it, on the device and in the precision of the frozen model.
+    """An encoded batch, on the device and in the precision of the frozen model.
 
     Attributes:
         latents: (B, C, h, w) posterior mean, scaled.
@@ -91,23 +91,23 @@ class EncodedBatch:
         return len(self.latents)
 
     def without_text(self, which: Tensor, empty: TextStates) -> EncodedBatch:
-        """The same batch with the empty text in the rows where `which` (B,) is true."""
+        """Return the batch with the empty text in the rows where `which` (B,) is true."""
         states = _replace_rows(self.text_states, which, empty.states)
         if self.pooled_text is None or empty.pooled is None:
             return replace(self, text_states=states)
         return replace(self, text_states=states, pooled_text=_replace_rows(self.pooled_text, which, empty.pooled))
 
     def without_image(self, which: Tensor, empty: Tensor) -> EncodedBatch:
-        """The same batch with the features `empty` (1, ...) of "no picture" where `which` (B,) is true."""
+        """Return the batch with the features `empty` (1, ...) of "no picture" where `which` (B,) is true."""
         return replace(self, features=_replace_rows(self.features, which, empty))
 
 
 class TextStates(NamedTuple):
-    """What the text encoders say of B texts.
+    """The text encoders' output for B texts.
 
     Attributes:
-        states: (B, L, D) for every token; of SDXL's two encoders side by side.
-        pooled: (B, P) for the whole text, by SDXL's second encoder; None for other models.
+        states: (B, L, D) hidden states; those of SDXL's two encoders are concatenated.
+        pooled: (B, P) pooled embedding of SDXL's second encoder; None for other models.
     """
 
     states: Tensor
@@ -116,12 +116,12 @@ class TextStates(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Draws:
-    """All that is random about one batch.
+    """The random numbers of one batch.
 
     Attributes:
         timesteps: (B,) integers within the schedule.
-        noise: (B, C, h, w) standard normal, what is added to the latents.
-        posterior_noise: (B, C, h, w) standard normal, which sample of the VAE's posterior is taken.
+        noise: (B, C, h, w) standard normal, added to the latents.
+        posterior_noise: (B, C, h, w) standard normal, selects the sample of the VAE's posterior.
         no_text: (B,) bool, examples trained without text.
         no_image: (B,) bool, examples trained without picture.
     """
@@ -134,11 +134,11 @@ class Draws:
 
     @classmethod
     def cat(cls, rows: Sequence[Draws]) -> Draws:
-        """The draws of several batches as those of one."""
+        """Concatenate the draws of several batches."""
         return cls(**{item.name: torch.cat([getattr(row, item.name) for row in rows]) for item in fields(cls)})
 
     def to(self, device: torch.device) -> Draws:
-        """The same draws on another device."""
+        """Move the draws to a device."""
         return Draws(**{item.name: getattr(self, item.name).to(device) for item in fields(self)})
 
 
@@ -152,19 +152,19 @@ def draw(
     drop_both: float,
     late: bool = False,
 ) -> Draws:
-    """Draw what is random about one batch.
+    """Draw the random numbers of one batch.
 
     One number per example decides whether it loses its text, its picture, both or neither, so the three shares
-    are exact and exclude one another.
+    are exact and mutually exclusive.
 
     Args:
         shape: of the latents, (B, C, h, w).
         generator: a CPU generator, so that every device trains on the same draws.
-        num_train_timesteps: timesteps run from 0 to this, exclusive.
+        num_train_timesteps: timesteps range from 0 to this, exclusive.
         drop_text: share without text, in [0, 1].
         drop_image: share without picture.
         drop_both: share without either.
-        late: prefer noisy timesteps, where the layout and the main colours of a picture are decided.
+        late: prefer noisy timesteps, where a picture's layout and main colours are decided.
 
     Source: tencent-ailab/IP-Adapter tutorial_train.py, MyDataset.__getitem__; Mou et al. 2023 (T2I-Adapter),
     section 3.3, for `late`.
@@ -184,5 +184,5 @@ def draw(
 
 
 def _replace_rows(rows: Tensor, which: Tensor, empty: Tensor) -> Tensor:
-    """`rows` (B, ...) with `empty` (1, ...) in place of those where `which` (B,) is true."""
+    """Return `rows` (B, ...) with `empty` (1, ...) in the rows where `which` (B,) is true."""
     return torch.where(which.view(-1, *[1] * (rows.ndim - 1)), empty.to(rows.dtype), rows)

@@ -1,4 +1,4 @@
-"""Folders of pictures: with a list of them, or with each picture's caption in a file beside it."""
+"""Folders of pictures, with a metadata file or with each picture's caption in a file beside it."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ PICTURE_ENDINGS = frozenset(
     {".png", ".jpg", ".jpeg", ".jfif", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
 )
 CAPTION_ENDINGS = (".txt", ".caption")
-"""The first counts where a picture has both."""
+"""Endings of caption files; the first wins if a picture has both."""
 _REPEATS = re.compile(r"(?P<repeats>\d+)_(?P<subject>.+)")
 MOST_REPEATS = 200
-"""A larger number before a folder's name is a date, a year or the like."""
+"""Most repeats that a folder's name can ask for; a larger number is a date, a year or the like."""
 _SHEET = re.compile(r"samples-\d+\.png")
 _NOT_OURS = ("__MACOSX",)
 _MASKS = ("-masklabel", "-condlabel")
 
 
 def add_folder(listing: Listing, folder: Path) -> None:
-    """Add the pictures in a folder and the folders in it, in the order of their names.
+    """Add the pictures in a folder and its subfolders, in the order of their names.
 
-    - Where a folder has a metadata.jsonl or metadata.csv, that lists the pictures from there on.
-    - Elsewhere every picture counts, with the text of the .txt or .caption file named as it is.
-    - Of a folder named like `10_bear`, as kohya's trainers have it, every picture counts ten times, and "bear" is the
-      text of those without a caption. Numbers above `MOST_REPEATS` are part of a name and no more.
+    - If a folder has a metadata.jsonl or metadata.csv, that lists the pictures in it and below.
+    - Otherwise every picture counts, with the text of the .txt or .caption file of the same name.
+    - In a folder named like `10_bear`, as kohya's trainers have it, every picture counts ten times, and "bear" is the
+      text of those without a caption. Numbers above `MOST_REPEATS` are just part of the name.
 
-    What other systems leave hidden in folders is passed over, and so are masks named as OneTrainer names them and what
-    runs have drawn.
+    Hidden files of other systems are skipped, as are masks named as OneTrainer names them and the sample sheets of
+    runs.
 
     Raises:
         UserError: the folder, or a list in it, cannot be read.
@@ -51,7 +51,7 @@ def add_folder(listing: Listing, folder: Path) -> None:
 
 
 def _folders(folder: Path, listing: Listing) -> Iterator[Path]:
-    """A folder and those in it, but none below one that has a list of its own, and none that a run writes to."""
+    """Yield a folder and its subfolders, except those below one with its own list and those that a run writes to."""
     try:
         inside = sorted(folder.iterdir())
     except OSError as error:
@@ -78,11 +78,11 @@ def _metadata(names: list[str]) -> str | None:
 def _is_picture(folder: Path, name: str) -> bool:
     if Path(name).suffix.lower() not in PICTURE_ENDINGS or Path(name).stem.endswith(_MASKS):
         return False
-    return not (_SHEET.fullmatch(name) and _is_of_a_run(folder))  # as where --data is the --output too
+    return not (_SHEET.fullmatch(name) and _is_of_a_run(folder))  # as when --data is also the --output
 
 
 def _repeats(folder: Path, where: str, listing: Listing) -> tuple[int, str]:
-    """Return how often each picture in a folder counts, and the text of those without a caption, by its name."""
+    """Return what a folder's name means: how often its pictures count, and the text of those without a caption."""
     match = _REPEATS.fullmatch(folder.resolve().name)
     if match is None:
         return 1, ""

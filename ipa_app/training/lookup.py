@@ -1,4 +1,4 @@
-"""Finding files by names that were written on another system."""
+"""Find files by names that were written on another system."""
 
 from __future__ import annotations
 
@@ -7,32 +7,32 @@ from pathlib import Path, PurePosixPath
 
 
 def same_name(name: str) -> str:
-    """Bring a file name to the form that is the same for all spellings of it.
+    """Normalise a file name to a form shared by all of its spellings.
 
-    macOS writes accents as characters of their own (NFD), others do not (NFC); Windows and macOS do not tell capital
-    letters from small ones.
+    macOS writes accents as separate characters (NFD), others do not (NFC); Windows and macOS ignore the case of
+    letters.
     """
     return unicodedata.normalize("NFC", name).casefold()
 
 
 class FileFinder:
-    """Finds files by the names that data gives them, however its author's system spells names."""
+    """Finds files by their names in the data, however its author's system spells them."""
 
     def __init__(self, root: Path) -> None:
-        """Look at nothing yet.
+        """Create a finder; no folder is read yet.
 
         Args:
-            root: folder that names start from, unless they are absolute.
+            root: folder that relative names start from.
         """
         self._root = root
         self._folders: dict[Path, dict[str, list[str]]] = {}
         self._resolved: dict[Path, Path] = {}
 
     def find(self, name: str) -> Path | None:
-        """Return the file of this name, or None: the same path whatever name and links lead to it.
+        """Return the file of this name, or None. The path is the same whichever names and links lead to it.
 
-        The name as it stands counts first, then with backslashes as separators, then with accents composed in another
-        way, and at last in other capital letters, where only one file can be meant.
+        The name is tried as it stands, then with backslashes as separators, then with accents composed differently,
+        and last ignoring case, if only one file can be meant.
         """
         for spelling in (name, name.replace("\\", "/")):
             path = self._root / spelling
@@ -61,14 +61,14 @@ class FileFinder:
         return path if _is_file(path) else None
 
     def _spelled(self, folder: Path, part: str) -> str | None:
-        """How something in a folder is really called."""
+        """Return the actual name of something in a folder."""
         if folder not in self._folders:
             names = self._folders[folder] = {}
             try:
                 for path in folder.iterdir():
                     names.setdefault(same_name(path.name), []).append(path.name)
             except OSError:
-                pass  # there is no such folder, so nothing is found in it
+                pass  # there is no such folder, so there is nothing to find
         composed = unicodedata.normalize("NFC", part)
         found = self._folders[folder].get(same_name(part), [])
         exact = [name for name in found if unicodedata.normalize("NFC", name) == composed]

@@ -1,4 +1,4 @@
-"""The training loop proper: frozen UNet, trained adapter, one optimizer step after another."""
+"""The training loop itself: frozen UNet, trained adapter, one optimizer step after another."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ class GuidedUNet(nn.Module):
     """The frozen UNet guided by the adapter: one forward pass of training."""
 
     def __init__(self, unet: UNet2DConditionModel, adapter: IPAdapter, *, scale: float = 1.0) -> None:
-        """Join the two.
+        """Join the UNet and the adapter.
 
         Args:
             unet: with our attention processors installed.
-            adapter: made for it.
-            scale: of the picture, the paper's lambda.
+            adapter: made for this UNet.
+            scale: of the image prompt, the paper's lambda.
         """
         super().__init__()
         self.unet = unet
@@ -48,23 +48,23 @@ class GuidedUNet(nn.Module):
         features: Tensor | None,
         added: dict[str, Tensor] | None = None,
     ) -> Tensor:
-        """Predict for a batch.
+        """Predict the noise or velocity of a batch.
 
         Args:
             noisy: (B, C, h, w) latents with noise.
             timesteps: (B,).
             text_states: (B, L, D).
-            features: of the references, (B, ...); None predicts without pictures.
-            added: what the UNet is told besides, see `FrozenEncoder.added`.
+            features: (B, ...) of the references; None predicts without pictures.
+            added: added conditions of the UNet, see `FrozenEncoder.added`.
 
         Returns:
-            (B, C, h, w), noise or velocity, whatever the UNet predicts.
+            (B, C, h, w), noise or velocity, whichever the UNet predicts.
         """
         prompt = None if features is None else {"image_prompt": self._image_prompt(features)}
         return self.unet(noisy, timesteps, text_states, cross_attention_kwargs=prompt, added_cond_kwargs=added).sample
 
     def _image_prompt(self, features: Tensor) -> ImagePromptBatch:
-        """One picture for every row, as one dense term per layer: no row is taken apart and stacked again."""
+        """Build one dense term per layer with one picture per row, so that rows need not be split and stacked again."""
         tokens = self.adapter.tokens(features)
         rows = torch.arange(len(tokens), device=tokens.device)
         projections = zip(self.adapter.layer_names, self.adapter.ip_adapter.values(), strict=True)
@@ -76,17 +76,17 @@ class GuidedUNet(nn.Module):
 
 
 def weight_dtype(config: TrainConfig) -> torch.dtype:
-    """Precision of the frozen model."""
+    """Return the precision of the frozen model."""
     return {"no": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}[config.mixed_precision]
 
 
 def make_accelerator(config: TrainConfig) -> Accelerator:
-    """Device, precision and processes of a run, see `new_accelerator`."""
+    """Set up device, precision and processes of a run; see `new_accelerator`."""
     return new_accelerator(config.mixed_precision, gradient_accumulation_steps=config.gradient_accumulation_steps)
 
 
 def optimization_config(config: TrainConfig) -> OptimizationConfig:
-    """How a run moves the adapter's weights."""
+    """Return how a run optimizes the adapter's weights."""
     return OptimizationConfig(
         max_steps=config.max_steps,
         learning_rate=config.learning_rate,
@@ -96,15 +96,15 @@ def optimization_config(config: TrainConfig) -> OptimizationConfig:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Learning rate of the step after `step` others."""
+    """Return the learning rate of the step that follows `step` steps."""
     return optimization_config(config).learning_rate_after(step)
 
 
 class Trainer:
-    """Owns what changes during a run: the adapter, and how far its optimization has got.
+    """Owns what changes during a run: the adapter and the state of its optimization.
 
     Attributes:
-        adapter: in float32, on the accelerator's device.
+        adapter: float32, on the accelerator's device.
         encoder: of the frozen base model.
         schedule: noise schedule of the base model.
     """
@@ -115,7 +115,7 @@ class Trainer:
         Args:
             config: of the run.
             base: frozen, on the accelerator's device, with our attention processors installed.
-            adapter: what is trained.
+            adapter: to be trained.
             accelerator: see `make_accelerator`.
         """
         self._config = config
@@ -128,7 +128,7 @@ class Trainer:
         else:
             base.unet.disable_gradient_checkpointing()
         self._guided = GuidedUNet(base.unet, self.adapter, scale=config.scale)
-        # With several processes the prepared model exchanges gradients; measuring must not, so it uses the other.
+        # With several processes the prepared model exchanges gradients; measuring must not, so it uses the bare one.
         self._optimization = Optimization(self._guided, optimization_config(config), accelerator=accelerator)
 
     @property
@@ -137,12 +137,12 @@ class Trainer:
         return self._optimization.step
 
     def run(self, batches: Iterator[TrainingBatch]) -> Iterator[Tensor]:
-        """Train for ever, yielding the loss () after each step, still on the device.
+        """Train endlessly, yielding the loss () after each step, still on the device.
 
         The adapter may be used, saved or measured between two steps. The caller stops when it has enough.
 
         Args:
-            batches: from the one that follows the steps done; `gradient_accumulation_steps` are taken per step.
+            batches: starting after those of the steps done; `gradient_accumulation_steps` are taken per step.
         """
         parts = range(1, self._config.gradient_accumulation_steps)
         for first in batches:
@@ -151,7 +151,7 @@ class Trainer:
             yield self._optimization.advance(losses)
 
     def predict(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
-        """What `GuidedUNet` predicts now, with or without the picture, in the precision of the run.
+        """Return what `GuidedUNet` predicts now, with or without the picture, in the precision of the run.
 
         For measuring; no gradients are exchanged between processes.
         """
@@ -160,7 +160,7 @@ class Trainer:
             return self._guided(noisy, timesteps, batch.text_states, features, self.encoder.added(batch))
 
     def checkpoint(self, *, seconds: float) -> Checkpoint:
-        """The state after the latest step.
+        """Return the state after the latest step.
 
         Args:
             seconds: training time so far.
@@ -173,7 +173,7 @@ class Trainer:
         )
 
     def restore(self, checkpoint: Checkpoint) -> None:
-        """Go back to a state; the steps that follow are those that followed it then."""
+        """Restore a state; the following steps repeat those that followed it then."""
         self.adapter.load_state_dict(checkpoint.adapter)
         self._optimization.restore(checkpoint.optimization, step=checkpoint.step)
 
@@ -190,10 +190,10 @@ class Trainer:
         return mse(prediction, target, encoded.loss_weights).mean()
 
     def _draw(self, shape: torch.Size, part: int) -> Draws:
-        """Random numbers of the examples of one batch.
+        """Draw the random numbers of one batch's examples.
 
         Those of the n-th example of the run follow from the seed and n alone. So there is nothing to save, a resumed
-        run is exact, and it is the same run whether its examples come in larger batches, in several batches per step
+        run is exact, and the run is the same whether its examples come in larger batches, in several batches per step
         or on several processes.
         """
         batch = self.step * self._config.gradient_accumulation_steps + part

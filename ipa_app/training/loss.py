@@ -1,6 +1,6 @@
-"""The training loss, mean squared error of what the frozen UNet predicts with the picture's help, and the held-out one.
+"""The training loss (mean squared error of the UNet's prediction guided by the picture) and the held-out loss.
 
-The latter is of the same examples, timesteps and noise every time, with and without the picture.
+The latter uses the same examples, timesteps and noise every time, with and without the picture.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ipa_app.training.reports import HeldoutReport
 
 
 def clean_latents(batch: EncodedBatch, draws: Draws) -> Tensor:
-    """One sample (B, C, h, w) of each example's posterior, in float32, as half precision loses the least of noise."""
+    """Sample (B, C, h, w) each example's posterior, in float32, as half precision would lose the smallest noise."""
     if batch.latents_std is None:
         return batch.latents.float()
     return batch.latents.float() + batch.latents_std.float() * draws.posterior_noise
 
 
 def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor, timesteps: Tensor) -> Tensor:
-    """What the UNet should predict.
+    """Return what the UNet should predict.
 
     epsilon: the noise; v_prediction: `sqrt(alpha_bar) * noise - sqrt(1 - alpha_bar) * latents`.
 
@@ -44,23 +44,23 @@ def prediction_target(schedule: DDPMScheduler, latents: Tensor, *, noise: Tensor
 
 
 def mse(prediction: Tensor, target: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean squared error of each example (B,), in float32 whatever the inputs are.
+    """Return the mean squared error of each example (B,), in float32 whatever the inputs are.
 
     Args:
         prediction: (B, C, h, w).
         target: (B, C, h, w).
-        weights: (B, 1, h, w), how much each place counts, 1 on average; None counts all alike.
+        weights: (B, 1, h, w) weight of each position, 1 on average; None weights all equally.
     """
     squares = functional.mse_loss(prediction.float(), target.float(), reduction="none")
     return (squares if weights is None else squares * weights).mean(dim=(1, 2, 3))
 
 
 TIMESTEPS = 5
-"""Noise levels measured at: the centres of so many equal parts of the schedule."""
+"""Number of noise levels measured: the centres of this many equal parts of the schedule."""
 
 
 class Predict(Protocol):
-    """What the UNet predicts for noisy latents, guided by a batch's texts and, where asked, its pictures."""
+    """Predicts from noisy latents, guided by a batch's texts and, if asked, its pictures."""
 
     def __call__(self, noisy: Tensor, timesteps: Tensor, batch: EncodedBatch, *, image: bool) -> Tensor:
         """Predict (B, C, h, w)."""
@@ -68,18 +68,18 @@ class Predict(Protocol):
 
 
 class HeldoutLoss:
-    """Measures one adapter again and again under the same conditions.
+    """Measures an adapter repeatedly under the same conditions.
 
-    Source: tencent-ailab/IP-Adapter issue 253: the training loss is no guide, its noise hides what is learned.
+    Source: tencent-ailab/IP-Adapter issue 253: the training loss is no guide, as its noise hides what is learned.
     """
 
     def __init__(
         self, batches: Sequence[TrainingBatch], *, encoder: FrozenEncoder, schedule: DDPMScheduler, seed: int
     ) -> None:
-        """Encode the examples and draw their noise, once.
+        """Encode the examples and draw their noise once.
 
         Args:
-            batches: held-out examples; none can be measured without any.
+            batches: held-out examples; nothing can be measured without any.
             encoder: of the frozen base model.
             schedule: see `Components.noise_schedule`.
             seed: of the noise.
@@ -95,11 +95,11 @@ class HeldoutLoss:
         self._without_image: float | None = None
 
     def __len__(self) -> int:
-        """Number of batches measured."""
+        """Return the number of batches measured."""
         return len(self._batches)
 
     def measure(self, predict: Predict, *, step: int) -> HeldoutReport:
-        """Mean loss over all examples and timesteps.
+        """Compute the mean loss over all examples and timesteps.
 
         Args:
             predict: the frozen UNet with the adapter as it is now.

@@ -1,4 +1,4 @@
-"""One optimizer step after another: the same for an adapter and for every network of the bundled model."""
+"""Optimizer steps, shared by adapters and every network of the bundled model."""
 
 from __future__ import annotations
 
@@ -17,25 +17,25 @@ from torch import Tensor, nn
 logger = logging.getLogger(__name__)
 
 COSINE_FLOOR = 0.05
-"""Share of the learning rate that the cosine schedule ends on."""
+"""Share of the learning rate at which the cosine schedule ends."""
 MAX_NONFINITE_STEPS = 20
-"""Steps on end whose gradients are not finite, before training gives up."""
+"""Consecutive steps with non-finite gradients before training gives up."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OptimizationConfig:
-    """How weights are moved.
+    """How weights are optimized.
 
     Attributes:
-        max_steps: of the whole run; the schedule of the learning rate ends there.
-        learning_rate: the highest.
-        lr_schedule: cosine: falls to a twentieth by the last step.
-        warmup_steps: steps over which the learning rate rises at first.
+        max_steps: of the whole run; the learning rate schedule ends there.
+        learning_rate: the peak.
+        lr_schedule: "cosine" falls to a twentieth by the last step.
+        warmup_steps: steps over which the learning rate first rises.
         weight_decay: AdamW's.
         betas: AdamW's.
-        fused: whether AdamW moves all weights in one go.
+        fused: whether AdamW updates all weights in one kernel.
         max_grad_norm: gradients are clipped to this norm.
-        ema_decay: highest decay of the weights' moving average; None keeps no average.
+        ema_decay: highest decay of the exponential moving average of the weights; None keeps no average.
     """
 
     max_steps: int
@@ -49,7 +49,7 @@ class OptimizationConfig:
     ema_decay: float | None = None
 
     def learning_rate_after(self, step: int) -> float:
-        """Learning rate of the step after `step` others."""
+        """Return the learning rate of the step that follows `step` steps."""
         rate = self.learning_rate
         if self.lr_schedule == "cosine":
             cosine = (1 + math.cos(math.pi * min(step / self.max_steps, 1))) / 2
@@ -59,7 +59,7 @@ class OptimizationConfig:
 
 @contextmanager
 def sound_attention() -> Iterator[None]:
-    """While it is open, no attention is cuDNN's, whose gradients on an H100 or H200 are now and then NaN.
+    """Disable cuDNN attention within the context: on an H100 or H200 its gradients are occasionally NaN.
 
     PyTorch 2.11 and later prefer it there (pytorch/pytorch issue 196678, NVIDIA/cudnn-frontend issue 1072).
     """
@@ -72,22 +72,22 @@ def sound_attention() -> Iterator[None]:
 
 
 class Optimization:
-    """Owns what changes while weights are trained, but for the weights themselves.
+    """Owns what changes while weights are trained, except the weights themselves.
 
     Attributes:
-        model: what losses are computed with; with several processes its backward pass exchanges gradients.
+        model: computes the losses; with several processes its backward pass exchanges gradients.
         parameters: the trained weights.
         step: steps done.
-        grad_norm: () of the latest step, before clipping; None before there is one.
-        skipped: steps whose gradients were not finite, and which the weights have not followed.
+        grad_norm: () of the latest step, before clipping; None before the first.
+        skipped: number of steps not applied because their gradients were not finite.
     """
 
     def __init__(self, model: nn.Module, config: OptimizationConfig, *, accelerator: Accelerator) -> None:
         """Set up the optimizer.
 
         Args:
-            model: its weights that require gradients are trained, all of them by every loss.
-            config: how.
+            model: those of its weights that require gradients are trained, all of them by every loss.
+            config: how to optimize.
             accelerator: see `ipa_app.training.distributed.new_accelerator`.
         """
         self._config = config
@@ -114,13 +114,13 @@ class Optimization:
         """Take one step.
 
         Args:
-            losses: as many as batches are accumulated; each computes the loss () of its batch.
+            losses: one per accumulated batch; each computes the loss () of its batch.
 
         Returns:
             The mean loss (), still on the device.
 
         Raises:
-            FloatingPointError: the gradients were not finite for many steps on end.
+            FloatingPointError: the gradients were not finite for many consecutive steps.
         """
         for group in self._optimizer.param_groups:
             group["lr"] = self._config.learning_rate_after(self.step)
@@ -139,11 +139,11 @@ class Optimization:
         return torch.stack(values).mean()
 
     def _is_sound(self) -> bool:
-        """Clip the gradients of a whole step, and tell whether the weights may follow them."""
+        """Clip the gradients of a whole step and return whether to apply them."""
         if not self._accelerator.sync_gradients:
             return True
         self.grad_norm = self._accelerator.clip_grad_norm_(self.parameters, self._config.max_grad_norm)
-        # In half precision the scaler leaves such steps out by itself, until it has found its scale.
+        # In half precision the scaler skips such steps itself until it has found its scale.
         if self.grad_norm is None or self.grad_norm.isfinite() or self._accelerator.scaler is not None:
             self._nonfinite_steps = 0
             return True
@@ -155,7 +155,7 @@ class Optimization:
         return False
 
     def use_average(self, action: Callable[[], None]) -> None:
-        """Do something with the averaged weights in place."""
+        """Run `action` with the averaged weights in place."""
         if self._ema is None:
             action()
             return
@@ -170,7 +170,7 @@ class Optimization:
             self._ema.copy_to(self.parameters)
 
     def state(self) -> dict[str, Any]:
-        """What the steps to come depend on besides the weights: the states of optimizer, scaler and average."""
+        """Return the states of optimizer, scaler and average: with the weights, all that further steps depend on."""
         scaler = self._accelerator.scaler
         return {
             "optimizer": self._optimizer.state_dict(),
@@ -180,7 +180,7 @@ class Optimization:
         }
 
     def restore(self, state: dict[str, Any], *, step: int) -> None:
-        """Go back to a state; the steps that follow are those that followed it then."""
+        """Restore a state; the following steps repeat those that followed it then."""
         self._optimizer.load_state_dict(state["optimizer"])
         if self._accelerator.scaler is not None:
             self._accelerator.scaler.load_state_dict(state["scaler"])

@@ -1,4 +1,4 @@
-"""How fast a run goes, how long it has left, and whether its time is up."""
+"""The speed of a run, its remaining time, and whether its time is up."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from ipa_app.training.loop import learning_rate
 from ipa_app.training.reports import StepReport
 
 REPORT_SECONDS = 15.0
-"""A report comes after so long at the latest, so that slow steps do not look like none."""
+"""Longest time between reports, so that slow steps do not look like a hang."""
 
 
 class Pace:
-    """Counts steps and seconds, and keeps the losses since the last report."""
+    """Counts steps and seconds, and collects the losses since the last report."""
 
     def __init__(self, config: TrainConfig, *, processes: int, seconds_before: float) -> None:
-        """Begin a sitting.
+        """Start a session.
 
         Args:
             config: of the run.
-            processes: how many share it.
-            seconds_before: training time of earlier sittings.
+            processes: how many share the run.
+            seconds_before: training time of earlier sessions.
         """
         self._config = config
         self._examples = config.examples_per_step * processes
@@ -36,25 +36,25 @@ class Pace:
 
     @property
     def seconds(self) -> float:
-        """Time of the whole run, earlier sittings included."""
+        """Time of the whole run, earlier sessions included."""
         return self._before + time.monotonic() - self._started
 
     @property
     def is_time_up(self) -> bool:
-        """Whether the minutes that the run was given are used up."""
+        """Whether the run's time limit is used up."""
         return self._config.max_minutes > 0 and self.seconds >= self._config.max_minutes * 60
 
     @property
     def is_report_due(self) -> bool:
-        """Whether nothing was reported for long."""
+        """Whether the last report is too long ago."""
         return time.monotonic() - self._told >= REPORT_SECONDS
 
     def begin(self) -> None:
-        """Time the next step from now on."""
+        """Start timing the next step."""
         self._began = time.monotonic()
 
     def count(self, loss: Tensor) -> None:
-        """Count a step; its loss () may still be on its way on the device."""
+        """Count a step; its loss () may still be pending on the device."""
         self._training += time.monotonic() - self._began
         self._steps += 1
         self.losses.append(loss)
@@ -64,7 +64,7 @@ class Pace:
         return torch.stack(self.losses).mean()
 
     def report(self, *, step: int, loss: float) -> StepReport:
-        """Make a report, and begin to count for the next one.
+        """Build a report and start counting for the next.
 
         Args:
             step: steps done.

@@ -1,4 +1,4 @@
-"""What can be found out in seconds, before hours of work: whether the results of a run can be written."""
+"""Checks that take seconds, before hours of work: can the results of a run be written?"""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from ipa_app.training.saving import checkpoint_bytes
 
 LOCK_FILE = "run.lock"
 PNG_SHARE = 0.7
-"""Size of a picture as PNG, of its bare pixels: rather more than less."""
+"""Size of a PNG as a share of its raw pixels; a generous guess."""
 SHEET_COLUMNS = 4
 ROOM_TO_SPARE = 10 * 2**20
-"""For the log, and for what file systems need themselves."""
+"""Bytes for the log, and for the file system's own needs."""
 
 
 @contextlib.contextmanager
 def claimed(output: Path) -> Iterator[None]:
-    """Make sure that an output folder can be written to, and keep other runs out of it while this one lasts.
+    """Check that an output folder can be written to, and lock it against other runs within the context.
 
     Raises:
-        UserError: nothing can be written there, or another run is.
+        UserError: nothing can be written there, or another run is writing there.
     """
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -46,7 +46,7 @@ def claimed(output: Path) -> Iterator[None]:
     except Timeout:
         raise UserError.plain(f"Another run is writing to {output}; wait for it, or name another --output.") from None
     except NotImplementedError:
-        pass  # a file system without locks
+        pass  # the file system has no locks
     try:
         yield
     finally:
@@ -55,11 +55,11 @@ def claimed(output: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """What a run is going to write, in bytes.
+    """Bytes that a run is going to write.
 
     Attributes:
-        encoded: examples encoded beforehand, as far as they are not there yet.
-        checkpoints: as many as are kept, and one that is being written.
+        encoded: examples still to be encoded beforehand.
+        checkpoints: those that are kept, and the one being written.
         results: the finished adapter and the sample sheets.
     """
 
@@ -69,14 +69,14 @@ class Room:
 
     @property
     def total(self) -> int:
-        """All of it, with something to spare."""
+        """The sum, with a margin."""
         return self.encoded + self.checkpoints + self.results + ROOM_TO_SPARE
 
     def check(self, output: Path) -> None:
-        """Make sure that there is so much room.
+        """Check that the disk has room.
 
         Raises:
-            UserError: there is not.
+            UserError: it has not.
         """
         free = shutil.disk_usage(output).free
         if self.total > free:
@@ -88,22 +88,22 @@ class Room:
             )
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         parts = {"encoded pictures": self.encoded, "checkpoints": self.checkpoints, "results": self.results}
         written = [f"{size_text(size)} of {name}" for name, size in parts.items() if size]
         return ", ".join([*written, f"{size_text(ROOM_TO_SPARE)} to spare"])
 
 
 def needed_room(config: TrainConfig, *, parameters: int, encoded: int, step: int, rows: int, side: int) -> Room:
-    """Work out what a run is going to write from where it is.
+    """Compute what a run is still going to write.
 
     Args:
         config: of the run.
         parameters: trained weights.
-        encoded: bytes of examples that are still to be encoded and kept.
+        encoded: bytes of examples still to be encoded and kept.
         step: steps done.
-        rows: of a sample sheet.
-        side: of its pictures, in pixels.
+        rows: number of rows of a sample sheet.
+        side: side of its pictures in pixels.
     """
     there = 0 if latest_checkpoint(config.output) is None else 1
     left = config.max_steps - step

@@ -1,4 +1,4 @@
-"""Batches from examples: encoded once and kept where that fits, opened as they are needed where not."""
+"""Batches from examples: encoded once and cached where that fits, opened on demand otherwise."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from ipa_app.training.examples import TrainingBatch
 from ipa_app.training.stopping import Stop, Stopped
 
 ENCODE_ROWS = 4
-"""Pictures encoded at a time: few, so that an end that is asked for comes soon."""
+"""Pictures encoded at a time; few, so that a request to stop takes effect soon."""
 ENCODE_TEXTS = 16
 PICTURE_ROWS = ("latents", "latents_std", "features", "time_ids")
 
 
 @dataclass(frozen=True, kw_only=True)
 class EncodedSize:
-    """Bytes that an example takes once encoded: those of its pictures, and those of its text."""
+    """Bytes of an encoded example: of its pictures, and of its text."""
 
     picture: int
     text: int
@@ -35,26 +35,26 @@ class EncodedSize:
 
 @dataclass(frozen=True, kw_only=True)
 class Caches:
-    """What is encoded already: pictures by `picture_key`, texts by `text_key`."""
+    """Encoded examples: pictures by `picture_key`, texts by `text_key`."""
 
     pictures: RowCache
     texts: RowCache
 
     @classmethod
     def open(cls, folder: Path | None) -> Caches:
-        """Open those in a folder, or new ones in memory."""
+        """Open the caches in a folder, or create new ones in memory."""
         return cls(
             pictures=RowCache(folder and folder / "pictures"),
             texts=RowCache(folder and folder / "texts"),
         )
 
     def refresh(self) -> None:
-        """Take in what other processes have encoded."""
+        """Load what other processes have encoded."""
         self.pictures.refresh()
         self.texts.refresh()
 
     def flush(self) -> None:
-        """Write what is not on disk yet."""
+        """Write whatever is not on disk yet."""
         self.pictures.flush()
         self.texts.flush()
 
@@ -62,16 +62,16 @@ class Caches:
 class EncodedExamples:
     """Examples as the frozen base model sees them. Pictures are never augmented, so this is exact.
 
-    Of each example there is a row of latents (C, h, w), their deviations, features, text states (L, D) and, for SDXL,
-    time ids (6,) and a pooled text (P,).
+    Each example has a row of latents (C, h, w), their standard deviations, features, text states (L, D) and, for SDXL,
+    time ids (6,) and a pooled text embedding (P,).
     """
 
     def __init__(self, examples: Sequence[Example], caches: Caches) -> None:
-        """Take those of the examples that are in the caches; the others could not be opened.
+        """Keep those of the examples that are in the caches; the others could not be opened.
 
         Args:
-            examples: some of them good.
-            caches: hold the good ones.
+            examples: good and bad.
+            caches: contain the good ones.
         """
         self._caches = caches
         keys = [picture_key(example) for example in examples]
@@ -80,11 +80,11 @@ class EncodedExamples:
         self._texts = [text_key(examples[number].entry.text) for number in self.good]
 
     def __len__(self) -> int:
-        """Number of good examples."""
+        """Return the number of good examples."""
         return len(self.good)
 
     def batch(self, rows: Sequence[int]) -> TrainingBatch:
-        """The good examples at these positions among all good ones."""
+        """Return the examples at these positions among the good ones."""
         pictures = self._caches.pictures.rows([self._pictures[row] for row in rows])
         texts = self._caches.texts.rows([self._texts[row] for row in rows])
         return TrainingBatch(**pictures, **texts)
@@ -101,22 +101,22 @@ def encode_missing(
     stop: Stop,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Encode this process's share of what is not in the caches yet; bad examples are left out.
+    """Encode this process's share of what is not in the caches yet; skip bad examples.
 
-    Which are encoded together follows from their positions alone, so interruptions change not one bit.
+    Examples are grouped by their positions alone, so results stay bit-identical after interruptions.
 
     Args:
-        examples: what `reader` opens.
-        reader: notes the bad ones.
+        examples: those that `reader` opens.
+        reader: records the bad ones.
         encoder: of the frozen base model.
-        caches: where the encoded ones go.
+        caches: receive the encoded ones.
         workers: threads that open pictures.
-        share: this process, of how many that share the work.
-        stop: ends the work.
-        progress: told after each few how many pictures are encoded, and how many could not be.
+        share: index of this process, and number of processes that share the work.
+        stop: polled; true ends the work.
+        progress: called after each group with the number of pictures encoded and of those that could not be.
 
     Raises:
-        Stopped: `stop` said so; what is done is written.
+        Stopped: `stop` returned true; finished work is written.
     """
     number_of: dict[str, int] = {}
     for number, example in enumerate(examples):
@@ -139,7 +139,7 @@ def _encoded_groups(
     caches: Caches,
     workers: int,
 ) -> Iterator[tuple[int, int]]:
-    """Encode the pictures group by group, yielding how many of each were good and how many bad."""
+    """Encode the pictures group by group, yielding the numbers of good and bad ones in each group."""
     with ThreadPoolExecutor(workers) as pool:
         for keys, opened in _opened_ahead(groups, open_one, pool):
             good = {key: example for key, example in zip(keys, opened, strict=True) if example is not None}
@@ -159,14 +159,14 @@ def _encode_texts(
 
 
 def _missing(keys: Sequence[str], cache: RowCache, *, rows: int, share: tuple[int, int]) -> list[list[str]]:
-    """Group all keys, and return this process's share of the groups, without the keys that the cache has."""
+    """Group all keys and return this process's share of the groups, without keys already in the cache."""
     groups = (keys[first : first + rows] for first in range(0, len(keys), rows))
     missing = ([key for key in group if key not in cache] for group in groups)
     return [group for group in missing if group][share[0] :: share[1]]
 
 
 def _encode_pictures(opened: Sequence[OpenedExample], encoder: FrozenEncoder) -> dict[str, Tensor]:
-    """What comes of the pictures alone: as nothing is said of them here, no text is encoded along with each."""
+    """Encode the pictures alone; the empty text's states stand in, so that no text is encoded along with each."""
     empty, count = encoder.empty_text, len(opened)
     batch = replace(
         raw_batch(opened, encoder),
@@ -181,7 +181,7 @@ def _encode_pictures(opened: Sequence[OpenedExample], encoder: FrozenEncoder) ->
 def _opened_ahead(
     groups: Sequence[list[str]], open_one: Callable[[str], OpenedExample | None], pool: ThreadPoolExecutor
 ) -> Iterator[tuple[list[str], list[OpenedExample | None]]]:
-    """Open each group's pictures while the group before is worked on."""
+    """Open each group's pictures while the previous group is processed."""
     ahead = [pool.submit(open_one, key) for key in groups[0]] if groups else []
     for group, following in zip_longest(groups, groups[1:], fillvalue=[]):
         current, ahead = ahead, [pool.submit(open_one, key) for key in following]
@@ -195,10 +195,10 @@ def _end_if_asked(stop: Stop, caches: Caches) -> None:
 
 
 def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
-    """Return what an example takes once encoded, by the first good one.
+    """Return the size of an encoded example, measured on the first good one.
 
     Raises:
-        UserError: not one can be opened.
+        UserError: none can be opened.
     """
     rows = encoder.encode(raw_batch([reader.open_or_next(0)], encoder))
     return EncodedSize(
@@ -208,18 +208,18 @@ def encoded_size(reader: ExampleReader, encoder: FrozenEncoder) -> EncodedSize:
 
 
 def picture_key(example: Example) -> str:
-    """A name that changes whenever one of the example's files does, and that no other files have."""
+    """Return a key that is unique to the example's files and changes whenever one of them does."""
     files = (example.image, example.reference)
     return _hash([(str(file), _stamp(file)) for file in files])
 
 
 def text_key(text: str) -> str:
-    """A name for a text."""
+    """Return a key for a text."""
     return _hash(text)
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Size and time of a file, None where it has gone."""
+    """Return size and modification time of a file; None if it no longer exists."""
     try:
         state = path.stat()
     except OSError:
@@ -228,7 +228,7 @@ def _stamp(path: Path) -> tuple[int, int] | None:
 
 
 def raw_batch(opened: Sequence[OpenedExample], encoder: FrozenEncoder) -> TrainingBatch:
-    """A batch of opened examples, for the loop to encode."""
+    """Build a batch of opened examples, for the loop to encode."""
     return TrainingBatch(
         pixel_values=torch.stack([example.pixel_values for example in opened]),
         input_ids=encoder.input_ids([example.text for example in opened]),
@@ -240,7 +240,7 @@ def raw_batch(opened: Sequence[OpenedExample], encoder: FrozenEncoder) -> Traini
 def opened_batches(
     indices: Iterator[list[int]], reader: ExampleReader, encoder: FrozenEncoder, *, workers: int
 ) -> Iterator[TrainingBatch]:
-    """Batches opened while the batch before is trained on, for data too large to keep encoded.
+    """Yield batches that are opened while the previous one is trained on, for data too large to keep encoded.
 
     Args:
         indices: positions of each batch's examples.

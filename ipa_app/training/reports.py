@@ -1,4 +1,4 @@
-"""What a run tells whoever follows it, and the log it keeps."""
+"""The reports that a run yields, and its log."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ LOG_FILE = "log.jsonl"
 
 @dataclass(frozen=True, kw_only=True)
 class ResumedReport:
-    """The run goes on from a checkpoint.
+    """The run resumes from a checkpoint.
 
     Attributes:
         step: steps done.
         max_steps: steps in all.
-        more: what trains on where all of them are done.
+        more: how to train further if all steps are done.
     """
 
     step: int
@@ -31,7 +31,7 @@ class ResumedReport:
     more: str = "a larger --max-steps"
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         if self.step >= self.max_steps:
             done = f"all {self.max_steps} steps" if self.step == self.max_steps else f"{self.step} steps"
             more = "" if self.step == self.max_steps else f", more than the {self.max_steps} asked for"
@@ -46,10 +46,10 @@ class StepReport:
     Attributes:
         step: steps done.
         max_steps: steps in all.
-        seconds_left: to the end of the run, judged by this sitting so far, measuring and saving included.
-        loss: mean over the steps since the last report; noisy, and no guide to quality.
+        seconds_left: to the end of the run, estimated from this session so far, measuring and saving included.
+        loss: mean over the steps since the last report; noisy, and no measure of quality.
         learning_rate: of the latest step.
-        examples_per_second: over all processes, measurements and samples left out.
+        examples_per_second: over all processes, time for measurements and samples excluded.
     """
 
     step: int
@@ -60,7 +60,7 @@ class StepReport:
     examples_per_second: float
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         left = f", {time_text(self.seconds_left)} left" if self.step < self.max_steps else ""
         pace = f"{self.examples_per_second:.1f} examples/s"
         return f"step {self.step} of {self.max_steps}: loss {self.loss:.4f}, {pace}{left}"
@@ -72,7 +72,7 @@ class HeldoutReport:
 
     Attributes:
         with_image: with text and picture.
-        without_image: with text alone: what the frozen base model does, the same throughout the run.
+        without_image: with text alone, that is, of the frozen base model; constant throughout the run.
         image_only: with the picture and the empty text.
     """
 
@@ -83,11 +83,11 @@ class HeldoutReport:
 
     @property
     def image_hurts(self) -> bool:
-        """Whether the base model alone does better than with the adapter."""
+        """Whether the base model does better alone than with the adapter."""
         return self.with_image > self.without_image
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         return (
             f"step {self.step}: held-out loss {self.with_image:.4f} with the picture, "
             f"{self.without_image:.4f} without it, {self.image_only:.4f} with the picture alone"
@@ -102,7 +102,7 @@ class SampleReport:
     path: Path
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         return f"step {self.step}: samples in {self.path}"
 
 
@@ -114,23 +114,23 @@ class CheckpointReport:
     path: Path
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         return f"step {self.step}: checkpoint in {self.path}"
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoppedReport:
-    """The run was ended before its time, as somebody asked.
+    """The run was stopped early on request.
 
     Attributes:
-        path: the checkpoint it goes on from; None when not one step was done.
+        path: the checkpoint to resume from; None if no step was done.
     """
 
     step: int
     path: Path | None
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         saved = "nothing was learned yet" if self.path is None else f"everything is saved in {self.path}"
         return f"stopped after {self.step} steps: {saved}; the same command continues from there"
 
@@ -140,7 +140,7 @@ class FinishedReport:
     """The adapter file was written, read back and found to do what the trained adapter does.
 
     Attributes:
-        difference: largest difference between the two adapters' samples, in latents.
+        difference: largest difference between the two adapters' sampled latents.
     """
 
     step: int
@@ -148,7 +148,7 @@ class FinishedReport:
     difference: float
 
     def __str__(self) -> str:
-        """One line for a person."""
+        """One line for the user."""
         return f"done after {self.step} steps: {self.path} (read back, same sample within {self.difference:.1g})"
 
 
@@ -156,7 +156,7 @@ Report = ResumedReport | StepReport | HeldoutReport | SampleReport | CheckpointR
 
 
 def logged(reports: Iterator[Report], log: Path) -> Iterator[Report]:
-    """Pass reports on, writing each as a line of JSON with its kind and the time; a full disk ends nothing."""
+    """Pass reports on, logging each as a JSON line with its kind and the time; a full disk does not end the run."""
     told = False
     for report in reports:
         line = {"report": type(report).__name__, "time": round(time.time(), 3), **asdict(report)}

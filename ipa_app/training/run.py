@@ -1,4 +1,4 @@
-"""A whole training run: resume, train, measure, sample, save, publish."""
+"""A whole training run: resume, train, evaluate, sample, save, publish."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from ipa_app.training.stopping import Stop, Stopped, never
 logger = logging.getLogger(__name__)
 
 REMEDY = "a lower --learning-rate or with --mixed-precision bf16 or no."
-"""What keeps the numbers of a run within bounds."""
+"""Advice for a run whose numbers overflow."""
 
 
 def train(
@@ -51,28 +51,28 @@ def train(
     samples: Sequence[Sample] = (),
     accelerator: Accelerator | None = None,
 ) -> Iterator[Report]:
-    """Train an adapter, reporting as it goes; nothing happens but as far as the reports are taken.
+    """Train an adapter and yield reports; being a generator, it works only as far as the reports are consumed.
 
-    The run goes on from the latest checkpoint in `config.output`. On a CPU a run that was stopped and resumed
-    ends in the very same weights as one that was not, given the same batches. Everything is written there:
-    checkpoints, `samples-<step>.png`, `log.jsonl` and at last the adapter in the published layout.
+    The run resumes from the latest checkpoint in `config.output`. On a CPU, a run that was stopped and resumed
+    ends with exactly the same weights as an uninterrupted one, given the same batches. Everything is written to
+    that folder: checkpoints, `samples-<step>.png`, `log.jsonl` and finally the adapter in the published layout.
 
     Args:
         config: of the run.
         base: the base model; it is frozen, moved to the training device and given our attention processors.
-        batches: endless, beginning with number `resume_step(config.output) * gradient_accumulation_steps` of
-            the run; the rows of each are `config.batch_size` by convention.
-        heldout: examples for the held-out loss; without any it is not measured.
-        samples: rows of the sample sheet; without any no sheet is drawn.
+        batches: endless, starting at batch `resume_step(config.output) * gradient_accumulation_steps` of the
+            run; each has `config.batch_size` rows by convention.
+        heldout: examples for the held-out loss; it is not measured without any.
+        samples: rows of the sample sheet; no sheet is drawn without any.
         accelerator: the caller's own, made by `make_accelerator`.
 
     Yields:
-        Reports; the last is a FinishedReport, when the file was read back and found to work. Processes other
-        than the main one yield nothing.
+        Reports; the last is a FinishedReport, once the file was read back and found to work. Only the main process
+        yields any.
 
     Raises:
-        UserError: the output folder holds another run, the loss is no longer a number, or what was learned is too large
-            to be used.
+        UserError: the output folder holds another run, the loss is no longer finite, or the trained weights are too
+            large to be used.
         UnusableAdapterError: the finished file does not do what the trained adapter does.
     """
     run = TrainingRun(config, base=base, accelerator=accelerator or make_accelerator(config))
@@ -80,16 +80,16 @@ def train(
 
 
 def prepare_base(base: Components, config: TrainConfig, accelerator: Accelerator) -> None:
-    """Freeze a base model on the training device; done again it changes nothing."""
+    """Freeze a base model on the training device; idempotent."""
     base.freeze(accelerator.device, weight_dtype(config))
     install_processors(base.unet)
 
 
 class TrainingRun:
-    """A run that is checked and ready to begin, or to go on.
+    """A run that is checked and ready to start or resume.
 
     Attributes:
-        trainer: where it has got to.
+        trainer: holds the state of the training.
     """
 
     def __init__(
@@ -107,11 +107,11 @@ class TrainingRun:
             config: of the run.
             base: see `train`.
             accelerator: of the run.
-            origin: what else the run must have in common with one in the output folder.
-            stop: asked after every step, and in between while measuring and drawing: whether to save and end.
+            origin: what else the run must have in common with the one in the output folder.
+            stop: polled after every step, and while measuring and drawing; true means save and end.
 
         Raises:
-            UserError: the output folder holds another run, or an adapter file or the steps of a sample do not fit.
+            UserError: the output folder holds another run, or an adapter file or the sampling steps do not fit.
         """
         check_steps(config, base)
         prepare_base(base, config, accelerator)
@@ -119,7 +119,7 @@ class TrainingRun:
         checkpoint, folder = load_checkpoint(config, origin), latest_checkpoint(config.output)
         if checkpoint is None or folder is None:
             adapter = new_adapter(config, base)
-        else:  # of the shape it had, whatever a new one would have now
+        else:  # in the checkpoint's shape, whatever a new one would have now
             adapter = adapter_of(read_adapter(folder / ADAPTER_FILE), base)
         self.trainer = Trainer(config, base=base, adapter=adapter, accelerator=accelerator)
         if checkpoint is not None:
@@ -140,7 +140,7 @@ class TrainingRun:
 
     @property
     def description(self) -> str:
-        """What is trained, for people."""
+        """What is trained, as text for the user."""
         adapter = self.trainer.adapter
         size = f"a {adapter.kind} adapter of {self.parameters / 1e6:.1f} million weights"
         if not isinstance(adapter.image_proj, Resampler):
@@ -151,14 +151,14 @@ class TrainingRun:
     def reports(
         self, batches: Iterator[TrainingBatch], *, heldout: Sequence[TrainingBatch], samples: Sequence[Sample]
     ) -> Iterator[Report]:
-        """Train to the end, or until the run is to stop, reporting as it goes; see `train`."""
+        """Train to the end or until told to stop, yielding reports; see `train`."""
         assessment = Assessment(
             self._config, base=self._base, trainer=self.trainer, heldout=heldout, samples=samples, stop=self._stop
         )
         reports = self._reports(batches, assessment)
         if self._accelerator.is_main_process:
             return logged(reports, self._config.output / LOG_FILE)
-        return (report for report in reports if False)  # takes part, and tells nothing
+        return (report for report in reports if False)  # takes part, but reports nothing
 
     def _reports(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Iterator[Report]:
         began_at = self.trainer.step
@@ -180,10 +180,10 @@ class TrainingRun:
             yield StoppedReport(step=self.trainer.step, path=latest_checkpoint(self._config.output))
 
     def _train(self, batches: Iterator[TrainingBatch], assessment: Assessment) -> Generator[Report, None, bool]:
-        """Take all steps, and return whether they were ended before their time."""
+        """Take all steps and return whether they were ended early."""
         config, is_main = self._config, self._accelerator.is_main_process
         pace = Pace(config, processes=self._accelerator.num_processes, seconds_before=self._seconds_before)
-        # Earlier sittings may have done all; a fresh run takes one step at least.
+        # Earlier sessions may have done all steps; a fresh run takes at least one.
         if self.trainer.step >= config.max_steps or (self.trainer.step and pace.is_time_up):
             return False
         pace.begin()
@@ -193,7 +193,7 @@ class TrainingRun:
             stop, is_time_up, is_late = self._ballot.any(
                 self._stop(), is_main and pace.is_time_up, is_main and pace.is_report_due
             )
-            if stop:  # before anything is told: nobody may be there to listen
+            if stop:  # before reporting anything: nobody may be left to listen
                 yield from self._save(pace, must=True)
                 return True
             over = is_time_up or step >= config.max_steps
@@ -210,14 +210,14 @@ class TrainingRun:
         return False
 
     def _look(self, assessment: Assessment) -> Iterator[Report]:
-        """Measure and draw when it is time for it; the other processes wait with the next step."""
+        """Measure and draw when due; the other processes wait at the next step."""
         if _due(self.trainer.step, self._config.eval_steps):
             yield from self._unless_stopped(assessment.measure())
         if _due(self.trainer.step, self._config.sample_steps):
             yield from self._unless_stopped(assessment.draw())
 
     def _unless_stopped(self, reports: Iterator[Report]) -> Iterator[Report]:
-        """Drop what shows and changes nothing; all processes stop together after the next step."""
+        """Abandon measuring or drawing once stopped; all processes stop together after the next step."""
         with contextlib.suppress(Stopped):
             if self._accelerator.is_main_process:
                 yield from reports
@@ -236,7 +236,7 @@ class TrainingRun:
         yield finished
 
     def _save(self, pace: Pace, *, must: bool = False) -> Iterator[Report]:
-        """Write a checkpoint; where it cannot be, a run that need not end goes on and tries again later."""
+        """Write a checkpoint; if that fails, a run that need not end continues and retries later."""
         if not self._accelerator.is_main_process:
             return
         checkpoint = self.trainer.checkpoint(seconds=pace.seconds)
@@ -251,7 +251,7 @@ class TrainingRun:
         yield CheckpointReport(step=self.trainer.step, path=path)
 
     def _check_finite(self, *tensors: Tensor) -> None:
-        """Stop before a ruined adapter replaces a good checkpoint."""
+        """Raise before a ruined adapter replaces a good checkpoint."""
         if not all(tensor.isfinite().all() for tensor in tensors):
             raise self._ruined()
 

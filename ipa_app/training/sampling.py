@@ -1,4 +1,4 @@
-"""Sheets of samples on fixed seeds: the only honest way to see how a training is doing."""
+"""Sample sheets with fixed seeds: the only honest way to see how training is going."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from ipa_app.training.encoding import FrozenEncoder
 GAP = 4
 HEADER = 14
 ROWS_AT_A_TIME = 4
-"""Pictures drawn by one pipeline call; bounded, as a whole sheet may not fit in memory."""
+"""Pictures drawn per pipeline call; bounded, as a whole sheet may not fit in memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,11 +37,11 @@ class Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class Column:
-    """One way of using a sample.
+    """One column of the sheet: a way of using a sample.
 
     Attributes:
-        scale: of the image prompt; 0 leaves it out.
-        text: whether the sample's text is used, else the empty one.
+        scale: of the image prompt; 0 omits it.
+        text: whether to use the sample's text or the empty one.
     """
 
     title: str
@@ -57,10 +57,10 @@ COLUMNS = (
 
 
 def check_steps(config: TrainConfig, base: Components) -> None:
-    """Make sure that samples can be drawn in as many steps as are asked for.
+    """Check that samples can be drawn in the requested number of steps.
 
     Raises:
-        UserError: the base model's scheduler does not take so many (some would draw nonsense and say nothing), or an
+        UserError: the base model's scheduler does not support so many (some would silently draw nonsense), or an
             adapter cannot be trained on what it predicts.
     """
     steps, scheduler = config.num_inference_steps, _like(base.scheduler)
@@ -78,7 +78,7 @@ def _like(scheduler: SchedulerMixin) -> Any:
 
 
 class Sampler:
-    """Draws with an adapter through the ordinary diffusers pipeline, as the app does."""
+    """Draws with an adapter through the standard diffusers pipeline, as the app does."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class Sampler:
 
         Args:
             base: frozen, with our attention processors installed.
-            encoder: of the same base.
+            encoder: of the same base model.
             config: steps, guidance and seed of the samples.
-            between_steps: called after every denoising step; what it raises ends the drawing.
+            between_steps: called after every denoising step; an exception it raises ends the drawing.
         """
         self._encoder = encoder
         self._config = config
@@ -104,29 +104,29 @@ class Sampler:
         self._pipe: Any = base.pipeline()
 
     def features(self, reference: Image.Image) -> Tensor:
-        """What the image encoder says of a reference, (1, ...)."""
+        """Return the image encoder's features of a reference, (1, ...)."""
         return self._encoder.image_features(self._encoder.clip_pixels([reference])).cond
 
     @torch.no_grad()
     def prompt(self, adapter: IPAdapter, features: Tensor, *, scale: float) -> ImagePrompt:
-        """The image prompt an adapter makes of features (1, ...)."""
+        """Return the image prompt that an adapter makes from features (1, ...)."""
         return adapter.image_prompt(features, self._encoder.empty_features, scale=scale)
 
     def draw(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> list[Image.Image]:
-        """One picture per text and image prompt; picture i of a call is always drawn from the same noise.
+        """Draw one picture per text and image prompt; picture i of a call always starts from the same noise.
 
         Args:
-            texts: the prompts in words.
-            prompts: the prompts in pictures, one each.
+            texts: the text prompts.
+            prompts: the image prompts, one per text.
         """
         return [self._decode(latents) for latents in self.draw_latents(texts, prompts).split(1)]
 
     @torch.no_grad()
     def draw_latents(self, texts: Sequence[str], prompts: Sequence[ImagePrompt]) -> Tensor:
-        """The same before the VAE: (B, C, h, w)."""
+        """Draw as `draw` does, but return the latents (B, C, h, w) before the VAE."""
         guidance = self._config.guidance_scale > 1
         steps = self._config.num_inference_steps
-        # The pipeline sets up its scheduler's timesteps in place; the base model's own stays as it was loaded.
+        # The pipeline modifies its scheduler's timesteps in place; the base model's own must stay as loaded.
         self._pipe.scheduler = _like(self._scheduler)
         batch = ImagePromptBatch.stack([[prompt] for prompt in prompts], guidance=guidance, steps=steps)
         return self._pipe(
@@ -145,7 +145,7 @@ class Sampler:
 
     @torch.no_grad()
     def _decode(self, latents: Tensor) -> Image.Image:
-        """One picture from latents (1, C, h, w), in the decoder's own precision."""
+        """Decode one picture from latents (1, C, h, w), in the decoder's own precision."""
         return self._pipe.image_processor.postprocess(decode(self._vae, latents))[0]
 
 
@@ -164,7 +164,7 @@ class SampleSheet:
         self._features = [sampler.features(sample.reference) for sample in samples]
 
     def draw(self, adapter: IPAdapter) -> Image.Image:
-        """The whole sheet, mode RGB."""
+        """Draw the whole sheet, mode RGB."""
         columns = [self._column(adapter, column) for column in COLUMNS]
         side = columns[0][0].width
         references = [square_for_clip(sample.reference).resize((side, side)) for sample in self._samples]

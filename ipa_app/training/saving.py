@@ -1,4 +1,4 @@
-"""When checkpoints are written, what becomes of a run that cannot write one, and the adapter that it publishes."""
+"""When checkpoints are written, what happens when one cannot be, and how the finished adapter is published."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ipa_app.training.reports import FinishedReport
 from ipa_app.training.sampling import Sampler
 
 WRITE_ERRORS = (OSError, RuntimeError, SafetensorError)
-"""What a full disk looks like, depending on who writes: Python, PyTorch or safetensors."""
+"""What a full disk raises, depending on the writer: Python, PyTorch or safetensors."""
 VALUES_PER_WEIGHT = 3
-"""What a checkpoint holds for each trained weight: itself and the two moments of AdamW, all float32."""
+"""Values that a checkpoint holds per trained weight: itself and AdamW's two moments, all float32."""
 MOST_TIME = 0.05
-"""Share of the time that may go into writing checkpoints; very large adapters are saved less often for it."""
+"""Largest share of time spent on writing checkpoints; very large adapters are therefore saved less often."""
 
 
 class Saver:
-    """Writes checkpoints at their times."""
+    """Writes checkpoints when they are due."""
 
     def __init__(self, config: TrainConfig, origin: Origin) -> None:
-        """Write nothing yet.
+        """Create a saver; nothing is written yet.
 
         Args:
             config: of the run.
@@ -46,16 +46,16 @@ class Saver:
         self._took = 0.0
 
     def is_due(self, step: int) -> bool:
-        """Whether a checkpoint should be written after so many steps."""
+        """Whether a checkpoint should be written after this step."""
         config, waited = self._config, time.monotonic() - self._last
         by_minutes = config.save_minutes > 0 and waited >= max(config.save_minutes * 60, self._took / MOST_TIME)
         return by_minutes or (config.save_steps > 0 and step % config.save_steps == 0)
 
     def save(self, checkpoint: Checkpoint) -> Path:
-        """Write a checkpoint and return its folder; where that fails, older ones make room but for the latest.
+        """Write a checkpoint and return its folder; if that fails, delete all others but the latest and retry.
 
         Raises:
-            UserError: it cannot be written; the latest is still there.
+            UserError: it cannot be written; the latest one is kept.
         """
         self._last = time.monotonic()
         try:
@@ -79,16 +79,16 @@ class Saver:
 
 
 def checkpoint_bytes(parameters: int) -> int:
-    """Return the size of a checkpoint of an adapter with so many weights."""
+    """Return the size of a checkpoint of an adapter with this many weights."""
     return parameters * VALUES_PER_WEIGHT * 4
 
 
 def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:
-    """Return in a few words why something could not be written.
+    """Return a short reason why something could not be written.
 
     Args:
         error: one of `WRITE_ERRORS`.
-        folder: where to.
+        folder: the destination.
         needed: bytes that were to be written.
     """
     free = shutil.disk_usage(folder).free
@@ -98,15 +98,15 @@ def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:
 
 
 TOLERANCE = 1e-3
-"""Largest difference allowed between samples, in latents of about unit size; same weights give far less."""
+"""Largest difference allowed between samples, in latents of about unit scale; equal weights give far less."""
 
 
 class UnusableAdapterError(RuntimeError):
-    """The file that was written does not do what the trained adapter does."""
+    """The written file does not reproduce the trained adapter."""
 
 
 class DivergedAdapterError(UnusableAdapterError):
-    """What was learned is too large for the file or for drawing, or is no number."""
+    """The trained weights are too large for the file or for drawing, or are not finite."""
 
 
 def publish(
@@ -118,20 +118,20 @@ def publish(
     features: Tensor,
     step: int,
 ) -> FinishedReport:
-    """Write the adapter file, read it back as the app does and draw with both.
+    """Write the adapter file, read it back as the app does, and compare what both draw.
 
     Args:
         adapter: as trained.
-        config: of the run; says where to and in which precision.
+        config: of the run; sets folder and precision.
         unet: the base model's.
-        sampler: draws with it.
+        sampler: draws with both.
         features: of one reference, (1, ...).
         step: steps done.
 
     Raises:
         UserError: it cannot be written.
         DivergedAdapterError: the file holds or draws numbers that are not finite.
-        UnusableAdapterError: the file read back differs from what was written, or draws something else.
+        UnusableAdapterError: the file reads back differently from what was written, or draws something else.
     """
     path = config.output / FILE_NAMES[config.adapter]
     dtype = {"fp16": torch.float16, "fp32": torch.float32}[config.save_precision]
@@ -144,7 +144,7 @@ def publish(
             f"same command again, which continues from step {resume_step(config.output)}."
         ) from error
     found = load_adapter(path, unet)
-    expected = copy.deepcopy(adapter).to(dtype).to(unet.dtype)  # rounded as the file's numbers are
+    expected = copy.deepcopy(adapter).to(dtype).to(unet.dtype)  # rounded like the file's numbers
     _check_weights(expected, found, path)
     difference = _difference(expected, found, sampler=sampler, features=features, path=path)
     return FinishedReport(step=step, path=path, difference=difference)

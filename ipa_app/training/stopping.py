@@ -1,4 +1,4 @@
-"""Ending a run when somebody asks for it, with nothing lost."""
+"""Stop a run on request without losing anything."""
 
 from __future__ import annotations
 
@@ -12,35 +12,35 @@ from types import FrameType
 from typing import Any
 
 Stop = Callable[[], bool]
-"""Asked now and then, between one piece of work and the next: whether to end."""
+"""Polled between pieces of work: whether to stop."""
 
 SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
-"""Ctrl-C, a polite kill, a closed terminal, and the last two together on Windows; each system has some of them."""
+"""Ctrl-C, a polite kill, a closed terminal, and Windows' signal for the last two; each system has some of them."""
 SAME_SECONDS = 1.0
-"""A Ctrl-C that comes so soon after another is the same one: launchers pass on what their processes got already."""
+"""A Ctrl-C this soon after another is the same one: launchers forward it to processes that already received it."""
 MESSAGE = "\nStopping as soon as everything so far is saved; press Ctrl-C again to stop at once, without saving.\n"
 
 
 class Stopped(Exception):  # noqa: N818 - an outcome somebody asked for, not an error
-    """Work was given up because somebody asked for it; what was done is saved."""
+    """Work was stopped on request; what was done is saved."""
 
 
 def never() -> bool:
-    """Go on to the end."""
+    """Never stop."""
     return False
 
 
 class StopSignals:
-    """While entered, signals to end become an answer to `Stop`; a second Ctrl-C ends the process at once.
+    """Within the context, turns termination signals into an answer to `Stop`; a second Ctrl-C kills the process.
 
-    Signals that the process was started to ignore, as nohup has it, stay ignored.
+    Signals that the process was started to ignore, as by nohup, stay ignored.
     """
 
     def __init__(self, *, tell: bool = True) -> None:
-        """Change nothing yet.
+        """Create the context; no handler is installed yet.
 
         Args:
-            tell: say on standard error that a signal has come.
+            tell: whether to report a received signal on standard error.
         """
         self._tell = tell
         self._before: dict[int, Any] = {}
@@ -48,7 +48,7 @@ class StopSignals:
         self._received_at = 0.0
 
     def __enter__(self) -> StopSignals:
-        # Python takes signals in the main thread alone.
+        # Python handles signals in the main thread only.
         if threading.current_thread() is threading.main_thread():
             for number in (getattr(signal, name) for name in SIGNALS if hasattr(signal, name)):
                 if signal.getsignal(number) not in (signal.SIG_IGN, None):
@@ -61,19 +61,19 @@ class StopSignals:
         self._before.clear()
 
     def __call__(self) -> bool:
-        """Whether a signal has come."""
+        """Whether a signal was received."""
         return self._received is not None
 
     @property
     def exit_code(self) -> int:
-        """What a process that was ended so returns by convention: 130 after Ctrl-C."""
+        """The conventional exit code after the signal: 130 for Ctrl-C."""
         return 128 + (self._received or signal.SIGINT)
 
     def _receive(self, number: int, _frame: FrameType | None) -> None:
         if self._received is None:
             self._received, self._received_at = number, time.monotonic()
             if self._tell:
-                # Not print: a signal may come in the middle of another one.
+                # Not print: the signal may interrupt another print.
                 with contextlib.suppress(OSError):
                     os.write(2, MESSAGE.encode())
         elif number == signal.SIGINT and time.monotonic() - self._received_at > SAME_SECONDS:

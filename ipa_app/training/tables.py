@@ -13,25 +13,25 @@ from ipa_app.errors import UserError
 from ipa_app.training.entries import IMAGE_KEYS, KNOWN_KEYS, BadEntryError, Listing, decode
 
 METADATA_NAMES = ("metadata.jsonl", "metadata.csv", "metadata.parquet")
-"""What Hugging Face's imagefolder calls the list of a folder's pictures."""
+"""Names of metadata files in Hugging Face's imagefolder layout."""
 TABLE_ENDINGS = {".csv", ".tsv"}
 DATA_FORMS = "Data is a JSON list, JSON lines, a table (.csv, .tsv) or a folder of pictures."
 SEPARATORS = ",;\t"
-"""Between the cells of a table; spreadsheets write semicolons where the comma is a decimal one."""
+"""Cell separators; spreadsheets write semicolons where the comma is the decimal mark."""
 
 
 def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
-    """Add what a data file lists, told apart by its ending and its content.
+    """Add the entries of a data file, whose format follows from its ending and content.
 
-    - a list of `{"image_file": ..., "text": ..., "reference_file": ...}`, as the reference implementation has it,
+    - a list of `{"image_file": ..., "text": ..., "reference_file": ...}`, as in the reference implementation,
     - one such object per line (JSON lines),
-    - a mapping of file names to texts or to such objects, as kohya's metadata,
+    - a mapping of file names to texts or to such objects, as in kohya's metadata,
     - a table (.csv, .tsv) whose header line names the columns.
 
     Args:
         listing: to add to.
         file: the data file.
-        prefix: put before the names in it, unless they are absolute: the folder it lies in, with a slash.
+        prefix: prepended to relative names in it: the folder it lies in, with a slash.
 
     Raises:
         UserError: it is none of these, or cannot be read.
@@ -50,7 +50,7 @@ def add_table(listing: Listing, file: Path, *, prefix: str = "") -> None:
 
 
 def _json_rows(text: str, file: Path) -> Iterator[tuple[str, object]]:
-    """Go through the entries of a JSON file, each with the place where it stands."""
+    """Yield the entries of a JSON file, each with its place."""
     try:
         content = json.loads(text)
     except RecursionError:
@@ -83,7 +83,7 @@ def _lines(text: str) -> Iterator[tuple[str, object]]:
 
 
 def _named(name: str, fields: object) -> object:
-    """Bring an item of a mapping to the form of a list's entry."""
+    """Convert an item of a mapping to the form of a list entry."""
     if isinstance(fields, str):
         return {"image_file": name, "text": fields}
     if not isinstance(fields, Mapping):

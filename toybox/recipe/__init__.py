@@ -1,1 +1,1 @@
-"""The stages that train the bundled model, from nothing to a folder that diffusers loads."""
+"""The stages that train the bundled model, from scratch to a folder that diffusers loads."""

@@ -44,11 +44,12 @@ Kind = Literal["base", "plus"]
 FILES: dict[Kind, str] = {"base": "ip-adapter_toybox.safetensors", "plus": "ip-adapter-plus_toybox.safetensors"}
 
 SCENE_SHARE = 0.5
-"""Share of texts that leave the subject to the picture."""
+"""Share of texts that leave the subject to the reference picture."""
 TRAINING_SCALES: dict[Kind, float] = {"base": 0.75, "plus": 1.0}
-"""Of the picture. At 1 the base adapter then does more than the loss asks, which its four tokens need."""
+"""Scale of the image prompt in training. At 1 the base adapter then does more than it was trained to, as its four
+tokens need."""
 SAVE_MINUTES = 4.0
-"""Between checkpoints, at most."""
+"""Most minutes between checkpoints."""
 
 
 def train_adapter(kind: Kind, recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -67,7 +68,7 @@ def fit_adapter(
     """Train an adapter on the pairs of the training split, and copy the finished file to `target`.
 
     Raises:
-        UnfinishedError: the minutes of the stage are over first; nothing is lost.
+        UnfinishedError: the stage's time limit came first; nothing is lost.
     """
     train_pairs = Pairs(config.adapter, recipe, data, folder, "train")
     heldout_pairs = Pairs(config.adapter, recipe, heldout, folder, "heldout")
@@ -90,7 +91,7 @@ def fit_adapter(
 
 
 def _within(reports: Iterator[Report], config: TrainConfig, minutes: float | None) -> Iterator[Report]:
-    """The reports of a run that is left at a checkpoint when its minutes, if there are any, are over."""
+    """Pass on a run's reports until its time limit, if any; then stop at a checkpoint."""
     started = time.monotonic()
     for report in reports:
         yield report
@@ -107,14 +108,14 @@ train_fine_adapter = partial(train_adapter, "plus")
 def train_config(
     kind: Kind, recipe: Recipe, settings: StageSettings, output: Path, *, pretrained: Path | None
 ) -> TrainConfig:
-    """How an adapter is trained.
+    """Return the configuration of an adapter's training.
 
     Args:
-        kind: of adapter.
+        kind: of the adapter.
         recipe: of the model.
         settings: of the stage.
         output: folder for checkpoints, samples and log.
-        pretrained: file that it starts from; None for a new one.
+        pretrained: file to start from; None for a new adapter.
     """
     max_steps = max(1, settings.samples // settings.batch_size)
     between_looks = max(250, max_steps // 4)
@@ -155,12 +156,12 @@ def _components(folder: Path) -> Components:
 
 
 def _sample(heldout: ToyData, row: int) -> Sample:
-    """A held-out subject, with the words of the scene of its other view."""
+    """Return a held-out subject with the text for the scene of its other view."""
     return Sample(reference=Image.fromarray(heldout.images[row]), text=heldout.scene_captions[row + 1])
 
 
 class Pairs:
-    """Reference and target pictures of one split, everything frozen encoded beforehand."""
+    """Reference and target pictures of one split, encoded beforehand by all frozen parts."""
 
     def __init__(self, kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._latents = latents_of(data, folder, split)
@@ -171,19 +172,19 @@ class Pairs:
         self._other_view_share = recipe.other_view_share
 
     def batches(self, size: int, *, first: int) -> Iterator[TrainingBatch]:
-        """Endless batches; the draws of batch n depend on n alone, so that a run can be resumed."""
+        """Yield batches endlessly; the draws of batch n depend on n alone, so that a run can be resumed."""
         for number in count(first):
             yield self.draw(size, torch.Generator().manual_seed(number))
 
     def draw(self, size: int, generator: torch.Generator) -> TrainingBatch:
-        """`size` random pairs, weighted by `loss_weights`."""
+        """Draw `size` random pairs, weighted by `loss_weights`."""
         rows = torch.randint(len(self._features), (size,), generator=generator)
         shape = torch.Size((size, *self._latents.mean.shape[1:]))
         weights = loss_weights(take_rows(self._keypoints, rows, self._device), shape)
         return replace(self._batch(rows, generator), loss_weights=weights)
 
     def whole_batch(self, rows: torch.Tensor) -> TrainingBatch:
-        """The same batch for `rows` every time, all of a picture counted alike."""
+        """Return a fixed batch for `rows`, with uniform loss weights."""
         return self._batch(rows, torch.Generator().manual_seed(0))
 
     def _batch(self, rows: torch.Tensor, generator: torch.Generator) -> TrainingBatch:
@@ -200,7 +201,7 @@ class Pairs:
 
 @torch.no_grad()
 def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> torch.Tensor:
-    """What the image encoder says of every picture of a split, float16, on the device."""
+    """Return the image encoder's features of every picture of a split, float16, on the device."""
     encoder, device = load_image_encoder(folder), pick_device()
     parts, pictures = [], as_seen(recipe, data, folder, split)
     for rows in torch.arange(len(data)).split(64):
@@ -212,6 +213,6 @@ def features_of(kind: Kind, recipe: Recipe, data: ToyData, folder: Path, split: 
 
 @torch.no_grad()
 def features_of_nothing(kind: Kind, recipe: Recipe, folder: Path) -> torch.Tensor:
-    """What stands for "no picture", as `features_of` has it for one; float32."""
+    """Return the features of "no picture", as `features_of` returns them for one picture; float32."""
     encoder, side = load_image_encoder(folder), recipe.vision_size
     return encode_image(encoder, torch.zeros(1, 3, side, side), kind).uncond[0]

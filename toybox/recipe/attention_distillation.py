@@ -1,9 +1,9 @@
-"""Stages: each adapter learns first what the text would have said, layer by layer and without the UNet.
+"""Stages: each adapter first learns the text's attention output, layer by layer and without the UNet.
 
-Decoupled attention adds `Attn(Q, K_img, V_img)` to what attention to the text gives. So in every layer the picture of
-a subject should add what its full caption would give beyond the words that are there. That is a target without noise,
-for queries that the UNet really asks, and a step costs a small part of one through the UNet: distillation of one
-attention into another (Romero et al. 2015, on hints from inner layers). The adapters' own stages go on from there.
+Decoupled cross-attention adds `Attn(Q, K_img, V_img)` to the output of attention to the text. So in every layer, a
+subject's picture should add what its full caption would add to the given text. This target has no noise, the queries
+are real ones of the UNet, and a step costs a small fraction of one through the UNet: distillation of one attention
+into another (Romero et al. 2015, on hints from inner layers). The adapters' own stages continue from there.
 """
 
 from __future__ import annotations
@@ -35,19 +35,19 @@ from toybox.recipe.towers import load_image_encoder
 from toybox.recipe.training import Figures, pick_device, start_of, train_module
 
 NO_PICTURE_SHARE = 0.1
-"""Share of pairs without a picture, which must add nothing: guidance leads away from what "no picture" draws."""
+"""Share of pairs without a picture, which must add nothing, as guidance leads away from the "no picture" output."""
 QUERY_BATCHES, QUERY_BATCH, QUERIES_KEPT, QUERIES_ASKED = 24, 16, 256, 64
-"""UNet passes that queries are taken from, pictures in each, queries kept of each, queries asked in a step."""
+"""UNet passes that queries are taken from, pictures per pass, queries kept per pass, queries used per step."""
 
 
 @dataclass(frozen=True)
 class _Layer:
-    """A cross-attention of the UNet.
+    """A cross-attention layer of the UNet.
 
     Attributes:
-        index: its number in the adapter.
+        index: its index in the adapter.
         attention: the module.
-        queries: (heads, M, head_dim) that it asked.
+        queries: (heads, M, head_dim), recorded queries.
     """
 
     index: str
@@ -55,18 +55,18 @@ class _Layer:
     queries: torch.Tensor
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-        """From (heads, n, d) to keys and values (B, L, hidden): (B, heads, n, d)."""
+        """Attend with queries (heads, n, d) to keys and values (B, L, hidden): (B, heads, n, d)."""
         heads = len(query)
         key, value = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (key, value))
         return F.scaled_dot_product_attention(query.expand(len(key), -1, -1, -1), key, value)
 
     def text(self, query: torch.Tensor, hidden: torch.Tensor) -> torch.Tensor:
-        """What attention to text states (B, L, text_hidden) gives."""
+        """Return the output of attention to text states (B, L, text_hidden)."""
         return self.attend(query, self.attention.to_k(hidden), self.attention.to_v(hidden))
 
 
 def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyData, folder: Path) -> None:
-    """Train one adapter on the attention to text and write it where its own stage starts from."""
+    """Train one adapter on the attention to text and write it where its own stage starts."""
     device, unet = pick_device(), load_unet(folder)
     start = start_of(folder, "adapters") / FILES[kind]
     adapter = (
@@ -75,14 +75,14 @@ def distil_attention(kind: Kind, recipe: Recipe, data: ToyData, _heldout: ToyDat
     adapter = adapter.to(device, torch.float32).requires_grad_(True).train()
     layers = list(_layers(unet, data, folder))
     captions = Captions(data, folder, "train")
-    # Captions that name everything, those that name the scene, and no words.
+    # Captions that name everything, those that name only the scene, and the empty text.
     texts = (captions.ids[:, 0], captions.scene_ids, captions.empty[None])
     full, scene, empty = (captions.cached_states(ids) for ids in texts)
     features, nothing = features_of(kind, recipe, data, folder, "train"), features_of_nothing(kind, recipe, folder)
 
     def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
         rows = torch.randint(len(data), (recipe.attention_distillation.batch_size,), generator=generator)
-        # The picture itself and no words, as in a variation; or another view and words for the scene, as in a mix.
+        # The picture itself and no text, as in a variation; or another view and text for the scene, as in a mix.
         own = torch.rand(len(rows), generator=generator) >= recipe.other_view_share
         words = torch.where(own[:, None, None].to(device), empty, take_rows(scene, rows, device)).float()
         wanted = take_rows(full, rows, device).float()
@@ -114,7 +114,7 @@ def _error(
     full: torch.Tensor,
     scale: float,
 ) -> torch.Tensor:
-    """Squared error of what the picture adds in a layer, in units of what it should add."""
+    """Return the squared error of what the picture adds in a layer, relative to what it should add."""
     asked = torch.randint(layer.queries.shape[1], (QUERIES_ASKED,), generator=generator)
     query = layer.queries[:, asked.to(tokens.device, non_blocking=True)]
     with torch.no_grad():
@@ -127,7 +127,7 @@ def _error(
 def new_adapter(
     kind: Kind, recipe: Recipe, unet: UNet2DConditionModel, encoder: CLIPVisionModelWithProjection
 ) -> IPAdapter:
-    """An untrained adapter for a UNet and an image encoder."""
+    """Build an untrained adapter for a UNet and an image encoder."""
     return IPAdapter.for_unet(
         unet,
         kind=kind,
@@ -139,7 +139,7 @@ def new_adapter(
 
 @torch.no_grad()
 def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator[_Layer]:
-    """Every cross-attention, with queries that it asked while noisy pictures passed through the UNet."""
+    """Yield every cross-attention layer with its queries, recorded while noisy pictures passed through the UNet."""
     modules = {layer: unet.get_submodule(layer.name.removesuffix(".processor")) for layer in attention_layers(unet)}
     asked: dict[str, torch.Tensor] = {}
     hooks = []
@@ -172,13 +172,13 @@ def _layers(unet: UNet2DConditionModel, data: ToyData, folder: Path) -> Iterator
 def queries_that_count(
     queries: torch.Tensor, weights: torch.Tensor, count: int, generator: torch.Generator
 ) -> torch.Tensor:
-    """Draw queries as often as what they ask for counts, so that the face is not lost among those of the background.
+    """Draw queries by the loss weights of their positions, so that the face is not lost among the background.
 
     Args:
-        queries: (B, n, hidden) of a layer, row by row of square pictures.
+        queries: (B, n, hidden) of a layer, from square pictures in row-major order.
         weights: (B, 1, h, w), `loss_weights` of the same pictures.
-        count: how many to draw; one may come more than once.
-        generator: decides which.
+        count: number to draw; with repetition.
+        generator: decides which ones.
 
     Returns:
         (count, hidden).

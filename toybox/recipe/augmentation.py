@@ -1,7 +1,7 @@
-"""Pictures as people bring them: what the pose reader and the judge learn on.
+"""Augment pictures to look like people's uploads, for training the pose reader and the judge.
 
-Pictures are (B, 3, H, W) float32 in [-1, 1] on any device. Everything random is drawn from a CPU generator, so that it
-can be repeated.
+Pictures are (B, 3, H, W) float32 in [-1, 1] on any device. All random numbers come from a CPU generator, so that they
+are reproducible.
 """
 
 from __future__ import annotations
@@ -18,31 +18,31 @@ from torchvision.transforms.v2.functional import gaussian_blur
 from toybox.recipe.images import normal, to_pictures
 
 ZOOMS = (0.4, 1.15)
-"""How large a toy picture is pasted into its canvas, as a share of the canvas's side."""
+"""Range of a pasted toy picture's side, as a share of the canvas's side."""
 CROPS = (2.2, 4.0)
 """Zooms at which a toy picture never shows a whole character."""
 CONTINUED_SHARE = 0.4
-"""Share of pasted pictures around which their own outermost pixels go on, in place of a canvas."""
+"""Share of pasted pictures surrounded by their own repeated outermost pixels instead of a canvas."""
 SOFT_SHARE = 0.5
 SOFT_SIDES = (40, 112)
-"""Sides in pixels that pictures are shrunk to and enlarged from again, as soft as a small diffusion model draws."""
+"""Sides in pixels that pictures are shrunk to and enlarged from, to be as soft as a small diffusion model's."""
 DEGRADED_NOISE = 0.1
 """Largest standard deviation of the noise that `degraded` adds."""
 _CLOUD_SIDES = (1, 2, 4, 8, 16, 32, 64)
-# What of a character reaches beyond its joints, in shares of the picture: ears and hats, hands, feet.
+# How far a character extends beyond its joints, in shares of the picture: ears and hats, hands, feet.
 _ABOVE, _BESIDE, _BELOW = 0.2, 0.06, 0.05
 
 
 def pasted_toys(
     toys: torch.Tensor, keypoints: torch.Tensor, *, canvases: torch.Tensor, generator: torch.Generator
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Paste toy pictures into canvases at any size and place where the whole character is seen.
+    """Paste toy pictures into canvases at random sizes and places that show the whole character.
 
     Args:
         toys: of one character each.
         keypoints: (B, 18, 2) of the characters, in [0, 1].
-        canvases: what shows around them, of the same shape.
-        generator: decides.
+        canvases: backgrounds, of the same shape.
+        generator: decides sizes and places.
 
     Returns:
         The pictures, and their keypoints.
@@ -51,14 +51,14 @@ def pasted_toys(
     low, high = keypoints.amin(dim=1), keypoints.amax(dim=1)
     low = (low - torch.tensor([_BESIDE, _ABOVE])) * zoom[:, None]
     high = (high + torch.tensor([_BESIDE, _BELOW])) * zoom[:, None]
-    # The picture's corner may lie where the character is inside; one that fills the canvas stays in the middle.
+    # The corner may be anywhere that keeps the character inside; a character that fills the canvas is centred.
     u = torch.rand(len(toys), 2, generator=generator)
     corner = torch.where(high - low < 1, -low + u * (1 - (high - low)), 0.5 - (low + high) / 2)
     return _paste(toys, canvases, zoom, corner, generator), keypoints * zoom[:, None, None] + corner[:, None]
 
 
 def pasted_anywhere(pictures: torch.Tensor, *, canvases: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Paste pictures without a toy into canvases, so that their frames give nothing away."""
+    """Paste pictures without a toy into canvases, so that visible frames do not reveal the answer."""
     zoom = _between(ZOOMS, len(pictures), generator)
     corner = torch.rand(len(pictures), 2, generator=generator) * (1 - zoom[:, None])
     return _paste(pictures, canvases, zoom, corner, generator)
@@ -82,12 +82,12 @@ def degraded(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor
 
 
 def clouds(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
-    """Pictures of nothing: from one colour over soft gradients to noise, with the mixture that photos have between."""
+    """Draw pictures of nothing: from plain colour over soft gradients to noise, with photo-like mixtures between."""
     batch = torch.zeros(count, 3, 1, 1)
     smoothness = _between((0.3, 3.0), count, generator)
     for octave, cells in enumerate((*_CLOUD_SIDES, side)):
         grain = torch.randn(count, 3, cells, cells, generator=generator)
-        # Like those of photos, the colours of one place are mostly light and dark of one another.
+        # As in photos, the channels are correlated: colours vary mostly in brightness.
         grain = 0.4 * grain + 0.6 * grain[:, :1]
         strength = torch.exp2(-smoothness * octave).view(-1, 1, 1, 1)
         batch = F.interpolate(batch, size=(cells, cells), mode="bilinear") + grain * strength
@@ -95,14 +95,14 @@ def clouds(count: int, side: int, generator: torch.Generator) -> torch.Tensor:
 
 
 def _cropped(toys: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pieces of toys, from too near."""
+    """Crop pieces of toys, too close to show a whole character."""
     zoom = _between(CROPS, len(toys), generator)
     corner = torch.rand(len(toys), 2, generator=generator) * (1 - zoom[:, None])
     return _paste(toys, toys, zoom, corner, generator)
 
 
 def _shuffled(toys: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Toys cut into four tiles by four in another order."""
+    """Cut toys into 4 x 4 tiles and shuffle them."""
     side = toys.shape[-1] // 4
     tiles = toys.unfold(2, side, side).unfold(3, side, side).flatten(2, 3)  # (B, 3, 16, side, side)
     tiles = tiles[:, :, torch.randperm(16, generator=generator)].unflatten(2, (4, 4))
@@ -114,7 +114,7 @@ def _upside_down(toys: torch.Tensor, _generator: torch.Generator) -> torch.Tenso
 
 
 def _crowds(toys: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Several characters in one picture: two beside each other, or four."""
+    """Combine several characters in one picture: two side by side, or four."""
     size = toys.shape[-2:]
     half = F.interpolate(toys, scale_factor=0.5, mode="bilinear", antialias=True)
     others = [half.roll(steps, dims=0) for steps in (1, 2, 3)]
@@ -129,13 +129,13 @@ MISUSES: dict[str, Callable[[torch.Tensor, torch.Generator], torch.Tensor]] = {
     "upside down": _upside_down,
     "several": _crowds,
 }
-"""What toy pictures become that show no single character, whole and upright."""
+"""Transformations of toy pictures whose results do not show one whole, upright character."""
 
 
 def _paste(
     pictures: torch.Tensor, canvases: torch.Tensor, zoom: torch.Tensor, corner: torch.Tensor, generator: torch.Generator
 ) -> torch.Tensor:
-    """Lay pictures of `zoom` (B,) times the canvas's side with their top left at `corner` (B, 2; x, y) of it."""
+    """Paste pictures scaled to `zoom` (B,) of the canvas's side, with their top left at `corner` (B, 2; x, y) of it."""
     shift = (1 - 2 * corner) / zoom[:, None] - 1
     diagonal = torch.diag_embed((1 / zoom)[:, None].expand(-1, 2))
     theta = torch.cat([diagonal, shift[:, :, None]], dim=2).to(pictures)
@@ -157,25 +157,25 @@ LIGHT_NOISE = 0.08
 QUALITIES = (40, 95)
 """JPEG qualities that `lightly_degraded` draws from."""
 LIGHT = 0.08
-"""How much `lightly_degraded` changes contrast and brightness at most."""
+"""Largest change of contrast and brightness by `lightly_degraded`."""
 
 
 def soft(pictures: torch.Tensor, deviation: float) -> torch.Tensor:
-    """Blur by a Gaussian of `deviation` in 256ths of the pictures' width."""
+    """Apply a Gaussian blur of `deviation` in 256ths of the pictures' width."""
     pixels = deviation * pictures.shape[-1] / 256
     return gaussian_blur(pictures, [2 * max(1, round(3 * pixels)) + 1] * 2, [pixels] * 2)
 
 
 def noisy(pictures: torch.Tensor, deviation: torch.Tensor | float, generator: torch.Generator) -> torch.Tensor:
-    """Add Gaussian noise; `deviation` is one for all or (B, 1, 1, 1)."""
+    """Add Gaussian noise; `deviation` is a number for all or (B, 1, 1, 1)."""
     count, channels, height, width = pictures.shape
-    # Drawn with the channels last, as pictures lie in memory here.
+    # Drawn channels-last, the memory format of pictures here.
     noise = normal((count, height, width, channels), generator, pictures.device).permute(0, 3, 1, 2)
     return (pictures + deviation * noise).clamp(-1, 1)
 
 
 def as_jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
-    """Save and open as JPEG files of a quality from 1 to 100."""
+    """Compress and decompress as JPEG with a quality from 1 to 100."""
     files = [io.BytesIO() for _ in pictures]
     for file, picture in zip(files, to_pictures(pictures), strict=True):
         picture.save(file, "JPEG", quality=quality)
@@ -184,7 +184,7 @@ def as_jpeg(pictures: torch.Tensor, quality: int) -> torch.Tensor:
 
 
 def lightly_degraded(pictures: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Change the light of every picture a little; soften a quarter, save one as JPEG, add noise to one."""
+    """Change the light of every picture a little; blur a quarter, JPEG-compress a quarter, add noise to a quarter."""
     count = len(pictures)
 
     def between(low: float, high: float, count: int) -> torch.Tensor:

@@ -19,17 +19,17 @@ from toybox.recipe.training import Figures, Loss, load_frozen, mixed_precision, 
 KL_WEIGHT = 3e-5
 EDGE_WEIGHT = 0.5
 CROP_UNTIL = 0.75
-"""Share of the budget trained on half-size crops, which cost a quarter; the rest on whole pictures, because
+"""Share of the budget trained on half-size crops, which cost a quarter; the rest is trained on whole pictures, because
 group normalisation sees other statistics on crops."""
 
 LATENT_NOISE = 0.3
-"""Largest deviation of the noise that the decoder learns to see through: what a UNet draws is never quite a latent."""
+"""Largest deviation of the noise that the decoder learns to ignore, as a UNet's latents are never exact."""
 NOISE_CELLS = (1, 2, 4)
-"""Sizes, in latents, of that noise's grains."""
+"""Grain sizes of that noise, in latents."""
 
 
 def new_vae(recipe: Recipe) -> AutoencoderKL:
-    """An untrained autoencoder of the recipe's size."""
+    """Build an untrained autoencoder of the recipe's size."""
     levels = len(recipe.vae_channels)
     return AutoencoderKL(
         down_block_types=("DownEncoderBlock2D",) * levels,
@@ -45,14 +45,14 @@ def new_vae(recipe: Recipe) -> AutoencoderKL:
 
 
 def load_vae(folder: Path) -> AutoencoderKL:
-    """The trained autoencoder, frozen."""
+    """Load the trained autoencoder, frozen."""
     return load_frozen(AutoencoderKL, folder / "vae")
 
 
 def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train encoder and decoder, and write them to `folder/vae` with latents of mean 0 and deviation 1.
 
-    An autoencoder that lies there already, of a bundle that the recipe goes on from, trains on.
+    An autoencoder that is already there, of a bundle that the recipe continues, is trained further.
     """
     vae = load_vae(folder) if (folder / "vae").exists() else new_vae(recipe)
     vae = vae.to(pick_device(), memory_format=torch.channels_last).requires_grad_(True).train()
@@ -71,7 +71,7 @@ def train_vae(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> 
 
 
 def train_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the decoder of `folder/vae` on; the latents stay what they are, and whatever has learned from them, too."""
+    """Train the decoder of `folder/vae` further; the latents stay valid, and so does everything trained on them."""
     vae = load_vae(folder).to(memory_format=torch.channels_last)
     for part in (vae.decoder, vae.post_quant_conv):
         part.requires_grad_(True)
@@ -85,12 +85,12 @@ def train_decoder(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path)
 
 
 def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> Loss:
-    """What encoder and decoder learn on together, as `train_module` asks for it.
+    """Return the joint loss of encoder and decoder, for `train_module`.
 
     Args:
-        vae: in training.
-        data: pictures.
-        batch_size: crops in a step.
+        vae: the autoencoder in training.
+        data: the pictures.
+        batch_size: crops per step.
     """
     device = pick_device()
     images = on_device(data.images, device)
@@ -102,7 +102,7 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
         rows = torch.randint(len(data), (count,), generator=generator)
         batch = pixels(images, rows, device)
         if is_cropped:
-            # The crops lie on the latents' grid of the whole picture.
+            # Crops are aligned to the whole picture's latent grid.
             (batch,) = half_crops(batch.shape[-1] // 8, generator, batch)
         with mixed_precision():
             posterior = vae.encode(batch).latent_dist
@@ -115,9 +115,9 @@ def reconstruction_loss(vae: AutoencoderKL, data: ToyData, batch_size: int) -> L
 
 
 def noise_augmented(latents: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Latents (B, C, h, w) with noise of another strength in each, in grains of one of NOISE_CELLS.
+    """Add noise of a different strength to each of the latents (B, C, h, w), in grains of one of NOISE_CELLS.
 
-    The strength goes by how far each channel varies, so that an encoder gains nothing by larger latents.
+    The strength is relative to each channel's deviation, so that an encoder gains nothing from larger latents.
     """
     cells = NOISE_CELLS[int(torch.randint(len(NOISE_CELLS), (), generator=generator))]
     height, width = (side // cells for side in latents.shape[-2:])
@@ -128,19 +128,19 @@ def noise_augmented(latents: torch.Tensor, generator: torch.Generator) -> torch.
 
 
 def picture_loss(picture: torch.Tensor, batch: torch.Tensor) -> tuple[torch.Tensor, Figures]:
-    """How far pictures (B, 3, H, W) in [-1, 1] are from what they should be, and their "psnr" in dB."""
+    """Return the loss of pictures (B, 3, H, W) in [-1, 1] against their targets, and their "psnr" in dB."""
     error = (picture - batch).abs().mean()
-    # The difference of neighbours' differences: outlines cost more than flat areas, which keeps faces crisp.
+    # Compare differences of neighbours: outlines cost more than flat areas, which keeps faces crisp.
     edges = (picture - batch).diff(dim=2).abs().mean() + (picture - batch).diff(dim=3).abs().mean()
     mse = (picture.detach() - batch).pow(2).mean()
     return error + EDGE_WEIGHT * edges, {"psnr": 10 * torch.log10(4 / mse)}
 
 
 def half_crops(cells: int, generator: torch.Generator, *batches: torch.Tensor) -> list[torch.Tensor]:
-    """Crops of half the side, at the same places of every batch.
+    """Crop half the side, at the same places in every batch.
 
     Args:
-        cells: corners lie on a grid of so many cells a side.
+        cells: corners are on a grid of this many cells a side.
         generator: decides the places.
         batches: (B, C, H, W) of any size each, multiples of `cells`.
     """
@@ -160,10 +160,10 @@ def half_crops(cells: int, generator: torch.Generator, *batches: torch.Tensor) -
 
 @torch.no_grad()
 def normalise_latents(vae: AutoencoderKL, data: ToyData, pictures: int = 512) -> None:
-    """Fold the latents' mean and deviation into the 1x1 convolutions round them.
+    """Fold the latents' mean and deviation into the 1x1 convolutions around them.
 
-    A diffusion model wants latents of mean 0 and deviation 1 per channel; the config has room for one number
-    (`scaling_factor`), the convolutions for exact ones. What comes out of `decode(encode(x))` stays the same.
+    A diffusion model needs latents of mean 0 and deviation 1 per channel; the config has only one number
+    (`scaling_factor`), the convolutions have exact ones. The output of `decode(encode(x))` stays the same.
     """
     rows = torch.from_numpy(np.linspace(0, len(data) - 1, min(pictures, len(data))).astype(np.int64))
     device = pick_device()

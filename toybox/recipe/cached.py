@@ -1,4 +1,4 @@
-"""What the later stages need of the frozen parts: cached latents of pictures, hidden states of captions."""
+"""Outputs of the frozen parts for later stages: cached latents of pictures, hidden states of captions."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ class Latents:
     """Latents of a split.
 
     Attributes:
-        mean: (N, 4, h, w) float16, mean of the autoencoder's posterior; in a GPU's memory where there is one.
-        deviation: (N, 4, h, w) float16, its standard deviation, at the same place.
+        mean: (N, 4, h, w) float16, mean of the autoencoder's posterior; in GPU memory if there is a GPU.
+        deviation: (N, 4, h, w) float16, its standard deviation, in the same memory.
     """
 
     mean: torch.Tensor
     deviation: torch.Tensor
 
     def sample(self, rows: torch.Tensor, generator: torch.Generator, device: torch.device) -> torch.Tensor:
-        """(B, 4, h, w) float32 draws from the posterior, as training on pictures would give."""
+        """Sample the posterior, (B, 4, h, w) float32, as training on pictures would."""
         mean, deviation = (take_rows(part, rows, device).float() for part in (self.mean, self.deviation))
         return mean + deviation * normal(mean.shape, generator, device)
 
@@ -49,7 +49,7 @@ def latents_of(data: ToyData, folder: Path, split: str, *, shrink: int = 1) -> L
         data: the split.
         folder: of the recipe's results.
         split: its name.
-        shrink: encode the pictures at this fraction of their size, for training that begins small.
+        shrink: factor by which the pictures are shrunk before encoding, for training that starts small.
     """
     path = folder / f"latents-{split}-{shrink}.pt"
     with PartialState().main_process_first():
@@ -76,7 +76,7 @@ def _encoded(data: ToyData, folder: Path, shrink: int) -> dict[str, torch.Tensor
 
 
 class Captions:
-    """The captions of a split, encoded as they are asked for (the text tower is small)."""
+    """The captions of a split, encoded on demand (the text tower is small)."""
 
     def __init__(self, data: ToyData, folder: Path, split: Split) -> None:
         self.tokenizer: CLIPTokenizer = load_tokenizer(folder)
@@ -85,7 +85,7 @@ class Captions:
         self.empty = encode_captions(self.tokenizer, [[""]])[0, 0]
 
     def draw(self, rows: torch.Tensor, generator: torch.Generator, *, drop: float, scene: float) -> torch.Tensor:
-        """Token ids of one caption per picture, (B, tokens).
+        """Draw one caption per picture and return its token ids, (B, tokens).
 
         Args:
             rows: (B,) pictures.
@@ -99,11 +99,11 @@ class Captions:
         return torch.where(u < drop, self.empty, ids)
 
     def hidden_states(self, ids: torch.Tensor) -> torch.Tensor:
-        """(B, tokens, text_hidden), what Stable Diffusion's UNet attends to; the tower learns if it is not frozen."""
+        """Return (B, tokens, text_hidden), what Stable Diffusion's UNet attends to, with gradients unless frozen."""
         device = next(self.encoder.parameters()).device
         return self.encoder(ids.to(device, non_blocking=True)).last_hidden_state
 
     @torch.no_grad()
     def cached_states(self, ids: torch.Tensor) -> torch.Tensor:
-        """The same of many (N, tokens) at once, float16."""
+        """Return the hidden states of many captions (N, tokens) at once, float16."""
         return torch.cat([self.hidden_states(part).half() for part in ids.split(256)])

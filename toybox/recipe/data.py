@@ -1,4 +1,4 @@
-"""The drawn data set of one split, and pictures that are rendered once and kept."""
+"""The drawn data set of one split, and pictures that are rendered once and cached."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Split = Literal["train", "heldout", "free"]
 VIEWS = 2
 """Scenes per subject: picture `2 i` and `2 i + 1` show the same subject."""
 FEW = 256
-"""Fewer pictures are drawn by one process."""
+"""Fewer pictures than this are drawn by one process."""
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,8 @@ class ToyData:
         images: (N, size, size, 3) uint8 RGB.
         keypoints: (N, 18, 2) float32 in [0, 1], OpenPose order.
         labels: (N, len(world.ATTRIBUTES)) int64, an index into each attribute's words.
-        captions: per picture, the canonical caption first, then differently worded ones.
-        scene_captions: per picture, one that names pose and place and leaves the subject to a reference picture.
+        captions: per picture, the canonical caption, then differently worded ones.
+        scene_captions: per picture, a caption of pose and place that leaves the subject to a reference picture.
     """
 
     images: np.ndarray
@@ -52,25 +52,25 @@ class ToyData:
 
 
 def views_of(recipe: Recipe, split: Split, subject: int) -> tuple[world.View, ...]:
-    """The views of one subject of a split, the same in every run."""
+    """Return the views of one subject of a split, the same in every run."""
     rng = random.Random(f"{recipe.seed}-{split}-{subject}")
     drawn = world.sample_subject(rng, held_out=split == "heldout")
     return tuple(world.View(drawn, world.sample_scene(rng, is_free=split == "free")) for _ in range(VIEWS))
 
 
 def view_of(recipe: Recipe, row: int) -> world.View:
-    """The view that a training picture shows."""
+    """Return the view of a training picture."""
     subject, view = divmod(row, VIEWS)
     return views_of(recipe, "train", subject)[view]
 
 
 def load_or_draw(recipe: Recipe, folder: Path, split: Split) -> ToyData:
-    """Load a split from `folder`, drawing it first where it is not there yet.
+    """Load a split from `folder`, drawing it first if it is not there yet.
 
     Args:
         recipe: sizes of the data set.
-        folder: where the arrays live; written atomically, so a half-drawn split is drawn anew.
-        split: `heldout` holds only subjects that training never sees, and in `free` the limbs point anywhere.
+        folder: where the arrays are; written atomically, so an incomplete split is redrawn.
+        split: `heldout` has only subjects that training never sees; in `free`, limbs point anywhere.
     """
     target = folder / split
     with PartialState().main_process_first():
@@ -105,7 +105,7 @@ def _draw(recipe: Recipe, target: Path, split: Split) -> None:
     images.flush()
     np.save(target / "keypoints.npy", keypoints)
     np.save(target / "labels.npy", labels)
-    # Written last: its presence is what says that the split is complete.
+    # Written last: its presence marks the split as complete.
     texts = {"captions": captions, "scene_captions": scene_captions}
     with written_whole(target / "captions.json") as part:
         part.write_text(json.dumps(texts), "utf-8")
@@ -125,7 +125,7 @@ def _draw_subject(
 
 
 def _draw_all(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
-    """What is drawn of each item, in order: on all cores, but for a few, drawn sooner than other processes begin."""
+    """Draw every item, in order, on all cores; a few items in this process, which is faster than starting others."""
     if len(items) < FEW:
         yield from map(draw, items)
         return
@@ -135,13 +135,13 @@ def _draw_all(draw: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]
 
 
 def cached_renders(path: Path, draw: Callable[[Any], np.ndarray], items: Sequence[Any], *, size: int) -> np.ndarray:
-    """Draw a picture for each item, or open what an earlier run has drawn.
+    """Draw a picture for each item, or open those of an earlier run.
 
     Args:
-        path: of the array; written whole, so that half of one is drawn anew.
-        draw: gives an item's picture, (size, size, 3) uint8; can be pickled.
-        items: what is drawn.
-        size: of the pictures in pixels.
+        path: of the array; written atomically, so an incomplete one is redrawn.
+        draw: returns an item's picture, (size, size, 3) uint8; must be picklable.
+        items: the items to draw.
+        size: side of the pictures in pixels.
 
     Returns:
         (items, size, size, 3) uint8, memory-mapped.

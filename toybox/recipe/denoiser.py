@@ -1,6 +1,6 @@
-"""Stages: the UNet, text to latents, then a ControlNet for OpenPose skeletons, beside which the UNet learns on.
+"""Stages: the UNet, from text to latents, then a ControlNet for OpenPose skeletons, trained together with the UNet.
 
-Both are trained on v-prediction with a schedule that ends in pure noise, and the text tower with them.
+Both are trained with v-prediction and a schedule that ends in pure noise, and the text tower with them.
 """
 
 from __future__ import annotations
@@ -39,28 +39,28 @@ from toybox.recipe.towers import load_text_encoder
 from toybox.recipe.training import Figures, load_frozen, mixed_precision, pick_device, share, start_of, train_module
 
 NUM_INFERENCE_STEPS = 20
-"""Of DDIM, in samples and for what a student learns from."""
+"""DDIM steps of samples and of what a student learns from."""
 GUIDANCE_SCALE = 3.0
-"""In samples, and by default with the bundle."""
+"""Guidance scale of samples, and the bundle's default."""
 TEXT_DROP = 0.1
 """Share of empty captions, for classifier-free guidance (Ho & Salimans 2022)."""
 SCENE_SHARE = 0.2
-"""Share of captions that leave the subject open, as prompts beside a reference picture do."""
+"""Share of captions that leave the subject open, like prompts that accompany a reference picture."""
 LATENESS = 3.0
 """Preference for noisy timesteps where a skeleton or a reference decides the layout; see `noised`."""
 WORDS_LATENESS = 1.5
-"""Preference for noisy timesteps where words alone decide a pose; see `noised`."""
+"""Preference for noisy timesteps where text alone decides a pose; see `noised`."""
 SMALL_UNTIL = 0.5
-"""Share of the budget that is trained on pictures of half the side, where a step costs a quarter: what words mean is
-learned as well on those."""
+"""Share of the budget that is trained on pictures of half the side, where a step costs a quarter: the meaning of words
+is learned just as well on those."""
 POSED_SHARE = 0.25
 """Share of a batch that has a skeleton."""
 POSED_TEXT_DROP = 0.3
-"""Captions often name the pose; dropping many of them makes the skeleton the one thing to rely on."""
+"""Share of empty captions beside skeletons: captions often name the pose, and the model must rely on the skeleton."""
 
 
 def new_scheduler() -> DDIMScheduler:
-    """The bundle's noise schedule: zero terminal SNR, so that sampling starts from pure noise (Lin et al. 2023)."""
+    """Build the bundle's noise scheduler: zero terminal SNR, so sampling starts from pure noise (Lin et al. 2023)."""
     return DDIMScheduler(
         beta_schedule="scaled_linear",
         beta_start=0.00085,
@@ -75,7 +75,7 @@ def new_scheduler() -> DDIMScheduler:
 
 
 def new_unet(recipe: Recipe) -> UNet2DConditionModel:
-    """An untrained UNet with cross-attention at every level but the first, where attention costs most."""
+    """Build an untrained UNet with cross-attention at every level but the first, where attention costs most."""
     levels = len(recipe.unet_channels)
     return UNet2DConditionModel(
         sample_size=recipe.latent_size,
@@ -90,16 +90,16 @@ def new_unet(recipe: Recipe) -> UNet2DConditionModel:
 
 
 def load_unet(folder: Path) -> UNet2DConditionModel:
-    """The trained UNet, frozen."""
+    """Load the trained UNet, frozen."""
     return load_frozen(UNet2DConditionModel, folder / "unet")
 
 
 def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the UNet with the text tower, as Rombach et al. 2022 do; write both, and `scheduler`.
+    """Train the UNet with the text tower, as in Rombach et al. 2022; write both, and `scheduler`.
 
-    A UNet that lies there already, of the bundle that the recipe goes on from, trains on.
+    A UNet that is already there, of the bundle that the recipe continues, is trained further.
 
-    Contrast taught the tower which words a picture has, and hardly which colour belongs to which garment.
+    Contrastive training taught the tower which words a picture has, but hardly which colour belongs to which garment.
     """
     device, settings = pick_device(), recipe.unet
     scheduler = new_scheduler()
@@ -132,7 +132,7 @@ def train_unet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
 
 
 def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData) -> None:
-    """What the UNet makes of the captions of eight held-out pictures, in `samples/unet.png`."""
+    """Draw the captions of eight held-out pictures with the UNet, to `samples/unet.png`."""
     prompts = [texts[0] for texts in heldout.captions[:16:2]]
     pictures = pipeline(folder, unet)(
         prompts,
@@ -146,13 +146,13 @@ def draw_text_samples(folder: Path, unet: UNet2DConditionModel, heldout: ToyData
 def noised(
     scheduler: DDIMScheduler, clean: torch.Tensor, generator: torch.Generator, *, lateness: float = 1.0
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Draw noise and timesteps; (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D.
+    """Draw noise and timesteps; return (noisy latents, timesteps, v target), after Salimans & Ho 2022, appendix D.
 
-    The timesteps of a batch lie one in each of equal stretches of the schedule, so that the loss of a small batch
-    varies less from step to step (Kingma et al. 2021, appendix I.1).
+    Timesteps are stratified, one in each of equal parts of the schedule, so that the loss of a small batch varies less
+    from step to step (Kingma et al. 2021, appendix I.1).
 
     Args:
-        scheduler: gives the schedule.
+        scheduler: of the noise.
         clean: (B, 4, h, w) latents.
         generator: of the step, on the CPU.
         lateness: above 1 prefers noisy timesteps, where the layout of a picture is decided (Mou et al. 2023, section
@@ -167,7 +167,7 @@ def noised(
 
 
 def pipeline(folder: Path, unet: UNet2DConditionModel) -> StableDiffusionPipeline:
-    """A text-to-image pipeline of what the recipe has made so far, round `unet`."""
+    """Build a text-to-image pipeline around `unet` from the recipe's parts so far."""
     pipe = StableDiffusionPipeline(
         vae=load_vae(folder),
         text_encoder=load_text_encoder(folder),
@@ -185,7 +185,7 @@ def pipeline(folder: Path, unet: UNet2DConditionModel) -> StableDiffusionPipelin
 def pose_pipeline(
     folder: Path, unet: UNet2DConditionModel, controlnet: ControlNetModel
 ) -> StableDiffusionControlNetPipeline:
-    """The same with a ControlNet."""
+    """Build such a pipeline with a ControlNet."""
     components = pipeline(folder, unet).components
     pipe = StableDiffusionControlNetPipeline(**components, controlnet=controlnet, requires_safety_checker=False)
     pipe.set_progress_bar_config(disable=True)
@@ -193,31 +193,31 @@ def pose_pipeline(
 
 
 def skeleton_of(keypoints: np.ndarray) -> Skeleton:
-    """The data set's (18, 2) keypoints as the app's own skeleton of one person."""
+    """Convert the data set's (18, 2) keypoints to the app's skeleton of one person."""
     return Skeleton(people=(tuple(Keypoint(float(x), float(y)) for x, y in keypoints),))
 
 
 def draw_keypoints(size: int, keypoints: np.ndarray) -> np.ndarray:
-    """The skeleton picture of (18, 2) keypoints, (size, size, 3) uint8."""
+    """Draw the skeleton picture of (18, 2) keypoints, (size, size, 3) uint8."""
     return np.asarray(draw_skeleton(skeleton_of(keypoints), (size, size)))
 
 
 def skeletons_of(recipe: Recipe, data: ToyData, folder: Path, split: Split) -> np.ndarray:
-    """The skeleton pictures of a split, (N, size, size, 3) uint8, drawn once."""
+    """Return the skeleton pictures of a split, (N, size, size, 3) uint8, drawn once."""
     draw = partial(draw_keypoints, recipe.size)
     return cached_renders(folder / f"skeletons-{split}.npy", draw, data.keypoints, size=recipe.size)
 
 
 def control_pixels(pictures: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """(B, 3, H, W) in [0, 1], as diffusers' ControlNet pipelines feed it."""
+    """Return (B, 3, H, W) in [0, 1], as diffusers' ControlNet pipelines pass it."""
     return take_rows(pictures, rows, device).permute(0, 3, 1, 2).float() / 255
 
 
 def train_controlnet(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
     """Train the ControlNet with the UNet and the text tower; write all three.
 
-    A UNet trained for minutes has little of what a ControlNet could steer, so it learns on; the rows without a
-    skeleton keep it good at pictures without one.
+    A UNet trained for minutes has learned little that a ControlNet could steer, so its training continues; the rows
+    without a skeleton keep it good at pictures without one.
     """
     device = pick_device()
     unet = load_unet(folder)
@@ -261,7 +261,7 @@ class _Batch:
 
 
 class _Batches:
-    """Draws batches from the training split and, where there is a skeleton, as many from the one of free limbs."""
+    """Draws batches from the training split and, for rows with a skeleton, as many from the split with free limbs."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, device: torch.device) -> None:
         self._device = device
@@ -271,11 +271,11 @@ class _Batches:
 
     @property
     def captions(self) -> Captions:
-        """What encodes the texts."""
+        """The captions, which encode the texts."""
         return self._named.captions
 
     def draw(self, size: int, generator: torch.Generator) -> _Batch:
-        """`size` random rows, the first of them with a skeleton."""
+        """Draw `size` random rows, the first of them with a skeleton."""
         posed = round(size * POSED_SHARE)
         parts = [(self._free, posed // 2), (self._named, posed - posed // 2), (self._named, size - posed)]
         rows = [torch.randint(len(source), (count,), generator=generator) for source, count in parts]
@@ -301,7 +301,7 @@ class _Batches:
 
 
 class _Source:
-    """What batches are drawn of: a split, with all that is frozen encoded beforehand."""
+    """A split to draw batches from, encoded beforehand by all frozen parts."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         device = pick_device()
@@ -322,7 +322,7 @@ def control_residuals(
     control: torch.Tensor,
     rows: torch.Tensor,
 ) -> dict[str, Any]:
-    """What a ControlNet adds to a batch in the UNet, as that takes it: to `rows` (P,) alone, which `control` is of."""
+    """Return the UNet's arguments for a ControlNet's residuals, which apply only to `rows` (P,), those of `control`."""
     if len(rows) == 0:
         return {}
     down, middle = controlnet(noisy[rows], timesteps[rows], hidden[rows], control, return_dict=False)
@@ -337,7 +337,7 @@ def control_residuals(
 
 
 def new_controlnet(recipe: Recipe, unet: UNet2DConditionModel) -> ControlNetModel:
-    """One that begins with the UNet's own weights and has learned nothing of skeletons."""
+    """Build a ControlNet that starts from the UNet's weights and has learned nothing about skeletons."""
     return ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=recipe.controlnet_channels)
 
 
@@ -345,7 +345,7 @@ def new_controlnet(recipe: Recipe, unet: UNet2DConditionModel) -> ControlNetMode
 def _draw_pose_samples(
     folder: Path, unet: UNet2DConditionModel, controlnet: ControlNetModel, heldout: ToyData, size: int
 ) -> None:
-    """Skeletons of held-out pictures above what their subject looks like in that pose."""
+    """Draw held-out skeletons with their subjects in those poses below."""
     rows = range(1, 16, 2)
     skeletons = [draw_skeleton(skeleton_of(heldout.keypoints[row]), (size, size)) for row in rows]
     prompts = [heldout.captions[row - 1][0] for row in rows]  # the other view: its words name another pose

@@ -1,4 +1,4 @@
-"""Pictures on their way into the networks and out of them, and the figures that a stage leaves."""
+"""Convert pictures for the networks and back, and log the figures of a stage."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ CLIP_MEAN = torch.tensor(_CLIP.image_mean).view(1, 3, 1, 1)
 CLIP_STD = torch.tensor(_CLIP.image_std).view(1, 3, 1, 1)
 
 Rows = np.ndarray | torch.Tensor
-"""One row per picture: an array of a split, or what `on_device` makes of it."""
+"""One row per picture: an array of a split, or the result of `on_device`."""
 
 
 def on_device(array: np.ndarray, device: torch.device) -> Rows:
-    """An array that batches are taken from: in a GPU's own memory, where that costs a step no time, else as it is."""
+    """Move an array to GPU memory, from which batches are taken at no cost; on a CPU, return it unchanged."""
     return array if device.type == "cpu" else torch.from_numpy(array).to(device)
 
 
 def take_rows(array: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The given `rows` (B,) of an array, on the device."""
+    """Return the given `rows` (B,) of an array, on the device."""
     if isinstance(array, torch.Tensor):
         return array[rows.to(array.device, non_blocking=True)].to(device)
     return torch.from_numpy(np.ascontiguousarray(array[rows.numpy()])).to(device)
 
 
 def normal(shape: Sequence[int], generator: torch.Generator, device: torch.device) -> torch.Tensor:
-    """Standard normal numbers on the device, decided by a CPU generator.
+    """Draw standard normal numbers on the device, determined by a CPU generator.
 
-    A GPU draws its own, from a seed that the generator gives: the millions that a large batch needs would take a CPU
-    longer than all the rest of the step.
+    A GPU draws them itself from a seed of the generator: drawing the millions that a large batch needs would take a CPU
+    longer than the rest of the step.
     """
     if device.type == "cpu":
         return torch.randn(shape, generator=generator)
@@ -51,12 +51,12 @@ def normal(shape: Sequence[int], generator: torch.Generator, device: torch.devic
 
 
 def pixels(images: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Pictures for the VAE.
+    """Convert pictures for the VAE.
 
     Args:
         images: (N, H, W, 3) uint8.
         rows: (B,) indices.
-        device: where the result lives.
+        device: of the result.
 
     Returns:
         (B, 3, H, W) float32 in [-1, 1], channels last in memory (faster convolutions on a CPU).
@@ -66,11 +66,11 @@ def pixels(images: Rows, rows: torch.Tensor, device: torch.device) -> torch.Tens
 
 
 def clip_pixels(batch: torch.Tensor, size: int) -> torch.Tensor:
-    """Pictures for the image encoder.
+    """Convert pictures for the image encoder.
 
     Args:
         batch: (B, 3, H, W) in [-1, 1], square.
-        size: side that the tower sees.
+        size: side of the tower's input.
 
     Returns:
         (B, 3, size, size), normalised as CLIPImageProcessor does.
@@ -88,20 +88,20 @@ def log_figures(folder: Path, stage: str, figures: dict[str, float]) -> None:
 
 
 def to_pictures(batch: torch.Tensor) -> list[Image.Image]:
-    """(B, 3, H, W) in [-1, 1] as pictures, rounded to the nearest of 256 levels."""
+    """Convert (B, 3, H, W) in [-1, 1] to pictures, rounded to the nearest of 256 levels."""
     array = ((batch.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
     return [Image.fromarray(image) for image in array.permute(0, 2, 3, 1).cpu().numpy()]
 
 
 def save_samples(path: Path, *rows: Sequence[Image.Image]) -> None:
-    """Write rows of as many pictures each as one picture."""
+    """Write rows of equally many pictures as one picture."""
     path.parent.mkdir(parents=True, exist_ok=True)
     make_image_grid([picture for row in rows for picture in row], rows=len(rows), cols=len(rows[0])).save(path)
 
 
 @torch.no_grad()
 def reconstruction_grid(vae: AutoencoderKL, images: np.ndarray, path: Path) -> dict[str, float]:
-    """Held-out pictures (N, H, W, 3) above their reconstructions; returns the mean PSNR in dB over 64 of them."""
+    """Draw held-out pictures (N, H, W, 3) above their reconstructions; return the mean PSNR in dB over 64 of them."""
     device = next(vae.parameters()).device
     batch = pixels(images, torch.from_numpy(np.arange(0, min(128, len(images)), 2)), device)
     decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in batch.split(16)])
@@ -110,6 +110,6 @@ def reconstruction_grid(vae: AutoencoderKL, images: np.ndarray, path: Path) -> d
 
 
 def psnr(pictures: torch.Tensor, meant: torch.Tensor) -> float:
-    """Mean over pictures (B, 3, H, W) in [-1, 1], in dB."""
+    """Return the mean PSNR of pictures (B, 3, H, W) in [-1, 1], in dB."""
     errors = (pictures - meant).square().mean(dim=(1, 2, 3))
     return round(float((10 * torch.log10(4 / errors)).mean()), 2)

@@ -1,4 +1,4 @@
-"""Stage: the judge, trained on drawings alone, degraded a little so that it reads what people see and no finer."""
+"""Stage: the judge, trained on drawings alone, slightly degraded so that it reads no finer detail than people see."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, mixed_precision, pick_device, save_halves, train_module
 
 SHIFT, ZOOM = 0.02, 0.1
-"""Training looks closely a little beside where the joints are (deviation in picture widths), and nearer or farther."""
+"""Random offset of the close looks in training (deviation in picture widths), and their random zoom."""
 
 KEYPOINT_WEIGHT = 100.0
-"""Of the joints' squared error (in picture widths) beside the cross-entropy."""
+"""Weight of the joints' squared error (in picture widths) relative to the cross-entropy."""
 
 
 def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
@@ -51,7 +51,7 @@ def train_judge(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -
 
 @torch.no_grad()
 def accuracy(judge: Judge, data: ToyData) -> dict[str, float]:
-    """Share of drawings whose attribute is read right, by attribute, and of joints ("pck")."""
+    """Return the share of drawings whose attribute is read correctly, by attribute, and that of joints ("pck")."""
     device = next(judge.parameters()).device
     parts = []
     for rows in torch.arange(len(data)).split(64):

@@ -1,4 +1,4 @@
-"""Where a picture says most in the least room: how much each of its latents counts in the loss."""
+"""Loss weights of latents, which emphasise the small parts of a picture that hold the most information."""
 
 from __future__ import annotations
 
@@ -9,20 +9,20 @@ import torch
 FACE = (0, 14, 15)
 """Nose and eyes, in OpenPose order."""
 NOSE = (0,)
-"""Mouth and eyes lie about it."""
+"""The nose, which mouth and eyes surround."""
 BODY = (1, 8, 11)
 """Neck and hips."""
 LIMBS = (3, 4, 6, 7, 9, 10, 12, 13)
-"""Elbows and wrists, knees and ankles: where they are is what words for a pose say."""
+"""Elbows and wrists, knees and ankles: their positions are what words for a pose mean."""
 
 
 class Emphasis(NamedTuple):
-    """A part of the figure that counts for more.
+    """A part of the figure with a higher weight.
 
     Attributes:
-        joints: whose middle it lies about.
-        weight: what a latent in its middle counts beyond the 1 that every latent counts.
-        reach: standard deviation of the weight about the middle, in widths of the picture.
+        joints: the joints around whose mean it is centred.
+        weight: weight at the centre, added to the 1 of every latent.
+        reach: standard deviation of the weight around the centre, in picture widths.
     """
 
     joints: tuple[int, ...]
@@ -40,7 +40,7 @@ EMPHASES = (
 
 
 def loss_weights(keypoints: torch.Tensor, shape: torch.Size) -> torch.Tensor:
-    """Weights that count heads, faces, shirts and limbs for more.
+    """Return loss weights that emphasise heads, faces, shirts and limbs.
 
     A head is a tenth of the picture and holds species, face and most of what a character wears, a shirt holds its
     pattern in less, limbs are thin, and a mouth is a few latents; in a plain mean they are learned last.

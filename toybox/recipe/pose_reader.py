@@ -1,4 +1,4 @@
-"""Stage: the small network that reads the pose of toy pictures, and says of others that there is no toy in them."""
+"""Stage: the small network that reads the pose of toy pictures, and rejects pictures without a toy."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ from toybox.recipe.settings import Recipe
 from toybox.recipe.training import Figures, pick_device, save_halves, train_module
 
 FILE = "pose_reader/model.safetensors"
-"""Where the weights lie in the work folder, and in the bundle."""
+"""Path of the weights in the work folder and in the bundle."""
 TOY_SHARE = 0.6
 """Share of a batch that shows a toy character."""
 KINDS = ("places", "skeletons", "clouds", *MISUSES)
-"""What the other pictures are of."""
+"""Kinds of the other pictures."""
 PLACES = 800
 SKELETONS = 200
-"""Most empty places and skeleton pictures that are drawn for the rest."""
+"""Most empty places, and most skeleton pictures, that are drawn for the other pictures."""
 OFFSET_WEIGHT = 20.0
-"""Of the joints' distance (in picture widths) beside the two cross-entropies."""
+"""Weight of the joints' distance (in picture widths) relative to the two cross-entropies."""
 SPOT = 0.045
-"""Standard deviation, in picture widths, of the spot that a joint is on its map."""
+"""Standard deviation, in picture widths, of a joint's spot on its heat map."""
 HELDOUT = 512
-"""Most held-out pictures that are counted."""
+"""Most held-out pictures to evaluate on."""
 
 
 _Batch = tuple[torch.Tensor, torch.Tensor]
@@ -42,7 +42,7 @@ _Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train the reader and write `folder/pose_reader`; what it reads on held-out subjects goes to figures.jsonl."""
+    """Train the reader and write `folder/pose_reader`; its accuracy on held-out subjects goes to figures.jsonl."""
     device = pick_device()
     reader = ToyReader().to(device, memory_format=torch.channels_last)
     batches, tried = _Batches(data, "train", device), _Batches(heldout, "heldout", device)
@@ -59,7 +59,7 @@ def train_pose_reader(recipe: Recipe, data: ToyData, heldout: ToyData, folder: P
 
 
 def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, Figures]:
-    """How far a batch's reading is off, of joints only where there are some."""
+    """Return the loss of a batch's reading; joints count only where there are some."""
     toys = len(keypoints)
     presence = (torch.arange(len(reading.presence), device=keypoints.device) < toys).float()
     seen = F.binary_cross_entropy_with_logits(reading.presence, presence)
@@ -71,7 +71,7 @@ def _loss(reading: ToyReading, keypoints: torch.Tensor) -> tuple[torch.Tensor, F
 
 
 def _spots(keypoints: torch.Tensor, side: int) -> torch.Tensor:
-    """Where the joints (B, 18, 2) are on maps of `side` x `side` places: (B, 18, places), shares that add up to 1."""
+    """Return target maps of joints (B, 18, 2) with `side` x `side` cells: (B, 18, cells), each summing to 1."""
     places = (torch.arange(side, device=keypoints.device) + 0.5) / side
     squares = (keypoints[..., None] - places).square()  # (B, 18, 2, side)
     distances = squares[:, :, 1, :, None] + squares[:, :, 0, None, :]
@@ -101,21 +101,21 @@ class _Batches:
         return torch.cat([shown, *empty]), keypoints
 
     def plain(self, rows: torch.Tensor) -> _Batch:
-        """The pictures themselves."""
+        """Return the pictures without augmentation."""
         pictures = pixels(self._data.images, rows, self._device)
         if pictures.shape[-1] != SIDE:
             pictures = F.interpolate(pictures, size=(SIDE, SIDE), mode="bicubic", antialias=True).clamp(-1, 1)
         return pictures, self._keypoints[rows].to(self._device)
 
     def toys(self, rows: torch.Tensor, generator: torch.Generator) -> _Batch:
-        """Augmented pictures."""
+        """Return augmented pictures."""
         canvases = self._canvases(len(rows), generator)
         plain, _ = self.plain(rows)
         pictures, keypoints = pasted_toys(plain, self._keypoints[rows], canvases=canvases, generator=generator)
         return degraded(pictures, generator), keypoints.to(self._device)
 
     def without(self, kind: str, count: int, generator: torch.Generator) -> torch.Tensor:
-        """Augmented pictures of one of KINDS, half of them pasted into something else."""
+        """Draw augmented pictures of one of KINDS, half of them pasted into something else."""
         if count == 0:
             return torch.empty(0, 3, SIDE, SIDE, device=self._device)
         if kind in MISUSES:
@@ -139,10 +139,10 @@ class _Batches:
 
 @torch.no_grad()
 def _figures(reader: ToyReader, tried: _Batches) -> dict[str, float]:
-    """What is read of a split: of its pictures as they are and augmented, and of each kind without a toy.
+    """Evaluate the reader on a split: on its pictures, plain and augmented, and on each kind without a toy.
 
     Returns:
-        Share of joints in place ("pck"), of toys seen ("seen"), and of other pictures refused, by kind and in all.
+        Share of correct joints ("pck"), of toys detected ("seen"), and of other pictures rejected, by kind and in all.
     """
     generator = torch.Generator().manual_seed(0)
     found: dict[str, list[torch.Tensor]] = {}

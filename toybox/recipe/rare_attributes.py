@@ -1,10 +1,10 @@
-"""Stage: text embeddings of rare attributes, which a UNet would pass over, become ones that it hears.
+"""Stage: make the text states of rare attributes, which a UNet would ignore, distinct enough to be learned.
 
-Words that rarely tell one caption from another, those for poses and mouths, come out of contrast with states much like
-those of fill words. A UNet that has learned to attend elsewhere passes them over for good, because what is not attended
-to gets no gradient. Every cross-attention looks at the end of the text, though: there is most room. Here the states
-from the end token on learn to carry a direction of their own for each such word, and all states before it stay what
-they were. What the directions mean in a picture is for the UNet to find out, in the stages after this one.
+Words that rarely distinguish captions, those for poses and mouths, leave contrastive training with states much like
+those of fill words. A UNet that has learned to attend elsewhere ignores them for good, because what is not attended to
+gets no gradient. But every cross-attention attends to the end of the text, which has the most room. Here the states
+from the end token on learn to carry a separate direction for each such word, and all states before it stay unchanged.
+The UNet learns the directions' meaning in the later stages.
 """
 
 from __future__ import annotations
@@ -23,15 +23,15 @@ from toybox.recipe.towers import load_text_encoder
 from toybox.recipe.training import Figures, mixed_precision, pick_device, train_module
 
 RARE = ("pose", "mouth")
-"""Attributes whose words rarely tell one caption from another."""
+"""Attributes whose words rarely distinguish captions."""
 LENGTH = 0.8
-"""Of a direction, in mean lengths of the states of no words, which are the end's but for the first."""
+"""Length of a direction, in mean lengths of the empty text's states, all of which but the first are end tokens'."""
 MEASURED = 256
-"""Held-out captions that are looked at to measure what has been learned."""
+"""Held-out captions used to measure what has been learned."""
 
 
 def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train `text_encoder` on and write it anew; one that this has been done to already stays as it is."""
+    """Train `text_encoder` further and rewrite it; one that has been through this stage stays unchanged."""
     if (folder / "done" / "rare_attributes").exists():
         return
     encoder = load_text_encoder(folder).requires_grad_(True).train()
@@ -56,7 +56,7 @@ def train_rare_attributes(recipe: Recipe, data: ToyData, heldout: ToyData, folde
 
 
 class DirectionTargets:
-    """What the states of a split's captions are to become; `ids` are theirs, (N, captions, tokens)."""
+    """The target states of a split's captions; `ids` are their token ids, (N, captions, tokens)."""
 
     def __init__(self, recipe: Recipe, data: ToyData, folder: Path, split: Split) -> None:
         self._captions, self._device = Captions(data, folder, split), pick_device()
@@ -65,7 +65,7 @@ class DirectionTargets:
         self._directions = self._length() * orthogonal(self._said.shape[-1], recipe.text_hidden, seed=recipe.seed)
 
     def error(self, encoder: CLIPTextModel, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
-        """Mean squared distance of `encoder`'s states from what they are to become."""
+        """Return the mean squared distance of `encoder`'s states from their targets."""
         ids = self.ids[rows, wording]
         with torch.no_grad():
             target = self._captions.hidden_states(ids) + self._added(rows, wording)
@@ -74,11 +74,11 @@ class DirectionTargets:
         return (states - target).square().mean()
 
     def power(self, rows: torch.Tensor) -> torch.Tensor:
-        """Mean square of what is to be added to the states of the canonical captions."""
+        """Return the mean square of what is to be added to the states of the canonical captions."""
         return self._added(rows, torch.zeros_like(rows)).square().mean()
 
     def _added(self, rows: torch.Tensor, wording: torch.Tensor) -> torch.Tensor:
-        """(B, tokens, text_hidden), zero before the end of each caption."""
+        """Return what is to be added, (B, tokens, text_hidden), zero before the end of each caption."""
         ended = self.ids[rows, wording].eq(self._captions.tokenizer.eos_token_id)
         directions = self._said[rows, wording].float() @ self._directions
         return (ended[..., None] * directions[:, None]).to(self._device)
@@ -90,7 +90,7 @@ class DirectionTargets:
 
 
 def mentioned_words(data: ToyData) -> torch.Tensor:
-    """Which of the rare words hold and are said: (N, captions per picture and that of its scene, words) of 0 and 1."""
+    """Return which rare words are true and mentioned, 0 or 1: (N, captions per picture plus scene caption, words)."""
     shape = (len(data), len(data.captions[0]) + 1, sum(len(world.ATTRIBUTES[name]) for name in RARE))
     said = torch.zeros(shape, dtype=torch.int8)
     first = 0
@@ -105,6 +105,6 @@ def mentioned_words(data: ToyData) -> torch.Tensor:
 
 
 def orthogonal(count: int, size: int, *, seed: int) -> torch.Tensor:
-    """`count` directions of length 1 in `size` dimensions, at right angles to one another."""
+    """Return `count` orthonormal directions in `size` dimensions."""
     drawn = torch.randn(size, count, generator=torch.Generator().manual_seed(seed))
     return torch.linalg.qr(drawn)[0].T

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 LEAST_BATCH = 4
-"""Samples in an optimiser step, however small the budget is."""
+"""Fewest samples in an optimiser step, however small the budget."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,8 +15,8 @@ class StageSettings:
     Attributes:
         samples: training samples to see; the stage ends there.
         batch_size: samples per optimiser step.
-        lr: peak learning rate; warmed up, then lowered along a cosine to a twentieth.
-        minutes: limit of one run, after which the stage stops unfinished and says so; None for none.
+        lr: peak learning rate; warmed up, then decayed along a cosine to a twentieth.
+        minutes: time limit of one run, after which the stage stops unfinished and says so; None for no limit.
     """
 
     samples: int
@@ -25,30 +25,30 @@ class StageSettings:
     minutes: float | None = None
 
     def scaled(self, budget: float) -> StageSettings:
-        """The same with a share of the samples: in as many steps of smaller batches, or in more steps."""
+        """Return the settings with scaled samples: below 1 by smaller batches, above 1 by more steps."""
         batch_size = min(self.batch_size, max(LEAST_BATCH, round(self.batch_size * budget)))
         return replace(self, batch_size=batch_size, samples=max(batch_size, round(self.samples * budget)))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """One complete setting of the recipe; by default that of the model as it is shipped.
+    """One complete configuration of the recipe; by default that of the shipped model.
 
     Attributes:
         size: width and height of the pictures in pixels, a multiple of 8.
-        subjects: training subjects drawn; each is seen in two scenes.
+        subjects: number of training subjects; each is seen in two scenes.
         heldout_subjects: subjects whose combination of attributes never occurs in training.
-        free_subjects: further training subjects, whose limbs point anywhere, for skeletons that no words name.
+        free_subjects: further training subjects, whose limbs point anywhere, for skeletons that no caption describes.
         captions_per_picture: differently worded captions kept per picture.
-        vision_size: side of the square the image encoder sees, in pixels.
+        vision_size: side of the image encoder's input in pixels.
         vae_channels: of the autoencoder's levels; each level after the first halves the size of the latents.
-        controlnet_channels: of the ControlNet's layers that look at skeletons, one more for each halving.
+        controlnet_channels: of the ControlNet's layers that embed skeletons, one more for each halving.
         other_view_share: share of the adapters' pairs whose reference shows the same subject in another scene; the
             others are picture = target, as in the paper. Another view teaches "this subject, elsewhere" instead of
             "copy this picture".
-        trajectories: pictures whose way from noise is kept for the student, and holes that are filled.
-        lora_rank: of the student's changes to the UNet's layers.
-        tiny_vae_examples: latents that the small autoencoder learns from.
+        trajectories: number of pictures, and of filled holes, whose denoising trajectory is kept for the student.
+        lora_rank: rank of the student's LoRA.
+        tiny_vae_examples: number of latents that the small autoencoder learns from.
     """
 
     name: str
@@ -99,26 +99,26 @@ class Recipe:
 
     @property
     def stages(self) -> dict[str, StageSettings]:
-        """How long each stage trains, by its name."""
+        """Settings of each stage, by name."""
         return {name: part for name, part in vars(self).items() if isinstance(part, StageSettings)}
 
     def limited(self, *, budget: float = 1.0, minutes: float | None = None) -> Recipe:
-        """The same for more or less training.
+        """Return the recipe for more or less training.
 
         Args:
-            budget: factor on the samples of every stage, and on the trajectories; below 1 on the batches, too, so that
+            budget: factor on the samples of every stage, and on the trajectories; below 1 also on the batches, so that
                 a stage takes as many steps.
-            minutes: limit of each stage in one run.
+            minutes: time limit of each stage in one run.
         """
         changed = {name: replace(stage.scaled(budget), minutes=minutes) for name, stage in self.stages.items()}
         return replace(self, **changed, trajectories=max(LEAST_BATCH, round(self.trajectories * budget)))
 
 
 FULL = Recipe(name="full")
-"""The model as it is shipped, for one big GPU; on a few CPU cores a sixteenth of the budget takes a night.
+"""The shipped model, for one large GPU; on a few CPU cores a sixteenth of the budget takes a night.
 
-On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 230,000 to 300,000: one core's share of
-its small steps takes longer than the GPU's. Sixteen cores drew 16,000 pictures a minute.
+On an H200, `vae` saw 76,000 samples a minute, `vision` 900,000 and `controlnet` 230,000 to 300,000: in its small steps,
+one CPU core is the bottleneck, not the GPU. Sixteen cores drew 16,000 pictures a minute.
 """
 
 _TINY = StageSettings(samples=8, batch_size=4, lr=1e-3)
@@ -145,6 +145,6 @@ TINY = replace(
     tiny_vae_examples=8,
     **dict.fromkeys(FULL.stages, _TINY) | dict.fromkeys(("clip", "vision"), replace(_TINY, samples=16, batch_size=8)),
 )
-"""The whole recipe on very little, for the tests and to try it."""
+"""The whole recipe at a tiny size, for tests and for trying it out."""
 
 RECIPES = {recipe.name: recipe for recipe in (FULL, TINY)}

@@ -1,4 +1,4 @@
-"""The stages of the recipe in the order in which they need one another, and running them."""
+"""The stages of the recipe in the order of their dependencies, and running them."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ SHARD_SIZE = "15MB"
 TITLE = "Toybox"
 ABOUT = "A small model that ships with the app. It draws toy characters and nothing else."
 BUNDLE_STEPS = 6
-"""Of UniPC (Zhao et al. 2023), by default with the bundle: what 20 of DDIM draw as far as the judge can tell."""
+"""The bundle's default number of UniPC steps (Zhao et al. 2023), as good as 20 of DDIM as far as the judge can tell."""
 GUIDANCE_START = 0.1
-"""When guidance begins, as a share of the steps, by default: of six steps the first does without it."""
+"""Default share of the steps before guidance starts: of six steps, the first is not guided."""
 
 
 def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path) -> None:
-    """Write `folder/bundle`; copied to assets/toybox by hand, once its pictures have been looked at."""
+    """Write `folder/bundle`; it is copied to assets/toybox by hand, after a look at its pictures."""
     target = folder / "bundle"
     shutil.rmtree(target, ignore_errors=True)
     plain = pipeline(folder, load_unet(folder))
@@ -65,7 +65,7 @@ def write_bundle(recipe: Recipe, _data: ToyData, _heldout: ToyData, folder: Path
 
 
 def _forget_origins(target: Path) -> None:
-    """Take the paths of the work folder out of the configs, where diffusers notes what each part was loaded from."""
+    """Remove the work folder's paths from the configs, where diffusers records what each part was loaded from."""
     for path in target.rglob("config.json"):
         config = json.loads(path.read_text("utf-8"))
         config.pop("_name_or_path", None)
@@ -75,7 +75,7 @@ def _forget_origins(target: Path) -> None:
 def _write_facts(recipe: Recipe, target: Path) -> None:
     (target / "body_poses.json").write_text(json.dumps(body_poses(), indent=1) + "\n", "utf-8")
     (target / "words.json").write_text(json.dumps(world.words(), indent=1) + "\n", "utf-8")
-    for dictionary in BUNDLED.glob("words.*.json"):  # written by people: they go from bundle to bundle
+    for dictionary in BUNDLED.glob("words.*.json"):  # written by hand: copied from bundle to bundle
         shutil.copy(dictionary, target)
     facts = {
         "title": TITLE,
@@ -98,12 +98,12 @@ class Stage:
     """One stage.
 
     Attributes:
-        run: given the recipe, the training and the held-out split and the work folder.
-        needs: stages without whose latest results its own do not fit.
-        own: what it goes on from in the work folder, besides a checkpoint of its name.
-        leaves: parts of a bundle with which the stage counts as done where the recipe goes on from that bundle.
+        run: called with the recipe, the training and the held-out split, and the work folder.
+        needs: stages that its results depend on.
+        own: what it resumes from in the work folder, besides a checkpoint of its name.
+        leaves: parts of a bundle with which the stage counts as done when the recipe continues from that bundle.
         can_be_shared: whether several processes can train it together.
-        is_of_bundle: whether the bundle needs it; others run only where they are named.
+        is_of_bundle: whether the bundle needs it; others run only if named.
     """
 
     run: Callable[[Recipe, ToyData, ToyData, Path], None]
@@ -145,16 +145,16 @@ STAGES = {
 CONTINUED = ("controlnet", "adapters")
 """Parts of a bundle that their own stages start from."""
 LATER_PARTS = frozenset({"vae_tiny", INPAINTING})
-"""What the first bundles lack."""
+"""Parts that the first bundles lack."""
 
 
 def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
-    """Run `stages` in order, or all of the bundle that are unfinished; each leaves `done/<stage>`.
+    """Run `stages` in order, or all unfinished ones of the bundle; each leaves `done/<stage>`.
 
-    Where one of `stages` has changed anything, those that need it count as unfinished from then on.
+    If one of `stages` has changed anything, those that need it count as unfinished from then on.
 
     Raises:
-        UnfinishedError: a stage came to its limit of minutes; it has not left its mark, and goes on in the next run.
+        UnfinishedError: a stage reached its time limit; it is not marked as done, and resumes in the next run.
     """
     (folder / "done").mkdir(parents=True, exist_ok=True)
     data = load_or_draw(recipe, folder / "data", "train")
@@ -171,12 +171,12 @@ def run(recipe: Recipe, folder: Path, stages: list[str]) -> None:
 
 
 def _contents(folder: Path) -> dict[Path, int]:
-    """What tells whether a stage has changed anything: one that was done already does not."""
+    """Return what shows whether a stage has changed anything; one that was done already does not."""
     return {file: hash(file.read_bytes()) for file in (*folder.rglob("*.safetensors"), *folder.glob("tokenizer/*"))}
 
 
 def _forget_dependents(changed: str, folder: Path) -> None:
-    """Have the stages that need one run again, from the parts that lie there and not from where they had got to."""
+    """Have the stages that need `changed` run again, from the existing parts and not from their checkpoints."""
     stale = {changed}
     for name, stage in STAGES.items():
         if stale & stage.needs:
@@ -186,15 +186,15 @@ def _forget_dependents(changed: str, folder: Path) -> None:
 
 
 def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
-    """Lay out a work folder so that the recipe goes on from a bundle; one that is begun already is left alone.
+    """Prepare a work folder so that the recipe continues from a bundle; leave an existing one unchanged.
 
-    A stage whose parts the bundle has runs only where it is named, and then trains them on. UNet and text tower learn
-    on in the stage `controlnet` anyway.
+    A stage whose parts the bundle has runs only if named, and then trains them further. UNet and text tower are trained
+    further in the stage `controlnet` anyway.
 
     Args:
         bundle: a folder that the recipe wrote, such as assets/toybox.
         folder: the work folder.
-        recipe: trains on pictures of the size that the bundle draws.
+        recipe: for pictures of the size that the bundle draws.
 
     Raises:
         UserError: the bundle lacks a part, or draws pictures of another size.
@@ -209,7 +209,7 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
             f"{bundle} draws pictures of {side} pixels, but the recipe {recipe.name} trains on pictures of "
             f"{recipe.size}: please name a recipe of the bundle's size."
         )
-    with PartialState().main_process_first():  # of several that train together, the others find it laid out
+    with PartialState().main_process_first():  # other processes then find it prepared
         _lay_out(bundle, folder)
 
 

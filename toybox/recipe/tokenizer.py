@@ -30,7 +30,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path, *, text_tokens: int) 
     """
     bpe = Tokenizer(models.BPE(unk_token=END, end_of_word_suffix="</w>"))
     bpe.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    # CLIP's own splitting: letters, single digits, runs of other signs; then bytes as printable characters.
+    # CLIP's pre-tokenisation: letters, single digits, runs of other characters; then bytes as printable characters.
     pattern = r"""'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"""
     bpe.pre_tokenizer = pre_tokenizers.Sequence(
         [
@@ -53,7 +53,7 @@ def train_tokenizer(captions: Iterable[str], folder: Path, *, text_tokens: int) 
 
 
 def _clip_order(bpe: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Lay the vocabulary out as CLIP does: bytes, bytes ending a word, merges, start, end."""
+    """Order the vocabulary as CLIP does: bytes, bytes ending a word, merges, start, end."""
     merges = [tuple(pair) for pair in json.loads(bpe.to_str())["model"]["merges"]]
     tokens = [*alphabet, *(letter + "</w>" for letter in alphabet), *(left + right for left, right in merges)]
     unique = [*dict.fromkeys(tokens), START, END]
@@ -61,12 +61,12 @@ def _clip_order(bpe: Tokenizer, alphabet: list[str]) -> tuple[dict[str, int], li
 
 
 def load_tokenizer(folder: Path) -> CLIPTokenizer:
-    """The tokenizer that `train_tokenizer` wrote."""
+    """Load the tokenizer that `train_tokenizer` wrote."""
     return CLIPTokenizer.from_pretrained(folder / "tokenizer")
 
 
 def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torch.Tensor:
-    """Token ids of every caption of every picture.
+    """Return the token ids of every caption of every picture.
 
     Returns:
         (N, captions per picture, text_tokens) int64, padded with the end token as Stable Diffusion does.
@@ -77,9 +77,9 @@ def encode_captions(tokenizer: CLIPTokenizer, captions: list[list[str]]) -> torc
 
 
 def token_ids(tokenizer: CLIPTokenizer, data: ToyData, folder: Path, split: Split) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of all captions of a split (N, captions per picture, tokens), and of those of the scenes (N, tokens).
+    """Return token ids of all captions of a split (N, captions per picture, tokens), and of scene captions (N, tokens).
 
-    Kept in `folder` until there is another tokenizer: every stage with captions needs them.
+    Cached in `folder` until the tokenizer changes, as every stage with captions needs them.
     """
     path = folder / f"token-ids-{split}.pt"
     with PartialState().main_process_first():

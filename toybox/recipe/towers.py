@@ -1,10 +1,10 @@
-"""Stages: the text and the image encoder, trained together by contrast as CLIP is, then the image encoder alone.
+"""Stages: text and image encoder, trained together contrastively like CLIP, then the image encoder alone.
 
-A caption is told from the others of its batch mostly by its place, so contrast (Radford et al. 2021) leaves the image
-encoder blind to much of the character. In the stage `vision` every attribute must follow from the projected
-embedding by a linear layer that is thrown away. What a reference picture can hand on is bounded by this. The measure is
-the squared error and not the likelihood of the right word: the base adapter puts a linear layer on the embedding, and
-no softmax afterwards sorts out for it what is merely likelier.
+A caption is distinguished from the others of its batch mostly by its place, so contrastive training (Radford et al.
+2021) leaves the image encoder blind to much of the character. In the stage `vision`, a linear layer, discarded later,
+must predict every attribute from the projected embedding, which bounds what a reference picture can convey. The loss
+is the squared error and not the likelihood of the right word: the base adapter applies a linear layer to the embedding,
+without a softmax to single out what is merely likelier.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ MAX_LOGIT_SCALE = math.log(100)
 
 
 def new_clip(recipe: Recipe, tokenizer: CLIPTokenizer) -> CLIPModel:
-    """Both towers and their temperature, untrained."""
+    """Build both towers and their temperature, untrained."""
     text = CLIPTextConfig(
         vocab_size=len(tokenizer),
         hidden_size=recipe.text_hidden,
@@ -78,7 +78,7 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
     heldout_ids = token_ids(tokenizer, heldout, folder, "heldout")[0][:, 0]
 
     def compare(texts: torch.Tensor, pictures: Rows, rows: torch.Tensor) -> Any:
-        # Tokens after the first end token take no part in the pooled embedding (attention is causal).
+        # Tokens after the first end token do not affect the pooled embedding (attention is causal).
         used = int((texts != tokenizer.eos_token_id).sum(dim=1).max()) + 1
         batch = clip_pixels(pixels(pictures, rows, device), recipe.vision_size)
         return clip(input_ids=texts[:, :used].to(device), pixel_values=batch, return_loss=True)
@@ -96,7 +96,7 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
 
     @torch.no_grad()
     def measure() -> None:
-        """Log the share of held-out captions whose own picture is the nearest of all."""
+        """Log the share of held-out captions whose own picture is the nearest."""
         share = right(compare(heldout_ids, heldout.images, torch.arange(len(heldout))))
         log_figures(folder, "clip", {"retrieval": round(float(share), 4)})
 
@@ -113,22 +113,22 @@ def train_clip(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) ->
 
 
 def load_text_encoder(folder: Path) -> CLIPTextModel:
-    """The trained text tower, frozen."""
+    """Load the trained text tower, frozen."""
     return load_frozen(CLIPTextModel, folder / "text_encoder")
 
 
 def load_image_encoder(folder: Path) -> CLIPVisionModelWithProjection:
-    """The trained image encoder, frozen."""
+    """Load the trained image encoder, frozen."""
     return load_frozen(CLIPVisionModelWithProjection, folder / "image_encoder")
 
 
 SHIFT, ZOOM = 0.08, 0.1
-"""Pictures are moved by up to this share of their side and scaled by up to this much, and half of them are mirrored, so
-that the tower does not learn the training pictures by heart."""
+"""Pictures are shifted by up to this share of their side and scaled by up to this much, and half of them are mirrored,
+so that the tower does not memorise the training pictures."""
 
 
 class AttributeReader(nn.Module):
-    """The image encoder with a linear layer on its embeddings that says which words hold."""
+    """The image encoder with a linear layer on its embeddings that predicts which words are true."""
 
     def __init__(self, encoder: CLIPVisionModelWithProjection) -> None:
         super().__init__()
@@ -136,22 +136,22 @@ class AttributeReader(nn.Module):
         self.words = nn.Linear(encoder.config.projection_dim, sum(map(len, world.ATTRIBUTES.values())))
 
     def forward(self, pixel_values: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """1 for words that hold and 0 for the others, as nearly as they can be told: (B, words) of every attribute."""
+        """Predict 1 for true words and 0 for the others: (B, words) for every attribute."""
         values = self.words(self.encoder(pixel_values).image_embeds)
         return values.split([len(words) for words in world.ATTRIBUTES.values()], dim=1)
 
 
 class WordTargets:
-    """Which words hold of the pictures of a split, and what there is to explain of each attribute."""
+    """Which words are true of a split's pictures, and each attribute's variance to be explained."""
 
     def __init__(self, labels: torch.Tensor) -> None:
-        """`labels` are the data set's, (N, attributes), on the device that the pictures are read on."""
+        """Create targets from the data set's `labels`, (N, attributes), on the device that pictures are read on."""
         attributes = zip(labels.T, world.ATTRIBUTES.values(), strict=True)
         self._holds = [F.one_hot(column, len(words)).float() for column, words in attributes]
         self._variances = [holds.var(dim=0, correction=0).sum().clamp(min=1e-6) for holds in self._holds]
 
     def unexplained(self, readings: tuple[torch.Tensor, ...], rows: torch.Tensor) -> torch.Tensor:
-        """Share of each attribute's variance that `readings` leaves unexplained in `rows`, (attributes,)."""
+        """Return the share of each attribute's variance in `rows` that `readings` leaves unexplained, (attributes,)."""
         shares = [
             (values - take_rows(holds, rows, values.device)).square().sum(dim=1).mean() / variance
             for values, holds, variance in zip(readings, self._holds, self._variances, strict=True)
@@ -160,7 +160,7 @@ class WordTargets:
 
 
 def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) -> None:
-    """Train `image_encoder` on and write it anew; held-out shares of attributes read go to figures.jsonl."""
+    """Train `image_encoder` further and rewrite it; its held-out accuracy by attribute goes to figures.jsonl."""
     device = pick_device()
     reader = AttributeReader(load_image_encoder(folder).requires_grad_(True).train()).to(device)
     targets = WordTargets(torch.from_numpy(data.labels).to(device))
@@ -182,7 +182,7 @@ def train_vision(recipe: Recipe, data: ToyData, heldout: ToyData, folder: Path) 
 
 
 def as_seen(recipe: Recipe, data: ToyData, folder: Path, split: Split) -> np.ndarray:
-    """The pictures of a split at the size that the tower sees, resampled once as CLIP's image processor does."""
+    """Return a split's pictures at the tower's input size, resampled once as CLIP's image processor does."""
     if recipe.size == recipe.vision_size:
         return data.images
     return cached_renders(
@@ -195,10 +195,10 @@ def _resampled(side: int, picture: np.ndarray) -> np.ndarray:
 
 
 def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Pictures (B, 3, H, W), each shifted, scaled and mirrored or not; what comes in at the edges repeats them."""
+    """Randomly shift, scale and mirror each of the pictures (B, 3, H, W), repeating edge pixels."""
     drawn = (2 * torch.rand(4, len(batch), generator=generator) - 1).to(batch)
     scale, zero = 1 + ZOOM * drawn[0], torch.zeros_like(drawn[0])
-    # affine_grid measures in half sides.
+    # The unit of affine_grid is half a side.
     x, y = 2 * SHIFT * drawn[1:3]
     across = scale * drawn[3].sign()
     grid = torch.stack([torch.stack([across, zero, x], dim=-1), torch.stack([zero, scale, y], dim=-1)], dim=1)
@@ -208,7 +208,7 @@ def _moved(batch: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
 
 @torch.no_grad()
 def _accuracy(reader: AttributeReader, data: ToyData, recipe: Recipe) -> dict[str, float]:
-    """Share of pictures in which the right word of each attribute is told strongest, and what is left unexplained."""
+    """Return by attribute the share of pictures whose right word scores highest, and the unexplained variance."""
     device, labels = pick_device(), torch.from_numpy(data.labels)
     readings = []
     for rows in torch.arange(len(data)).split(128):

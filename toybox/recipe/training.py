@@ -1,4 +1,4 @@
-"""Training one network of the model: it resumes, warms up, cools down, averages weights, and can be shared."""
+"""Train one network of the model: resumable, with warm-up, decay and weight averaging, on one or more processes."""
 
 from __future__ import annotations
 
@@ -31,20 +31,20 @@ logger = logging.getLogger(__name__)
 Network = TypeVar("Network", bound=nn.Module)
 Figures = dict[str, torch.Tensor]
 Loss = Callable[[torch.Generator, float], tuple[torch.Tensor, Figures]]
-"""Given a step's CPU generator and the share of the samples seen: the loss of one fresh batch, and figures to log."""
+"""Maps a step's CPU generator and the share of samples seen to the loss of a fresh batch, and figures to log."""
 
 CHECKPOINT_SECONDS = 180
 SAMPLE_SECONDS = 900
-"""Pictures take long on a processor, and the other processes wait for them."""
+"""Seconds between samples: they take long on a CPU, and the other processes wait for them."""
 LOG_STEPS = 50
 WARMUP_STEPS = 100
 WATCHED_STEPS, MOST_SKIPPED = 200, 2
-"""A stage ends with an error where the gradients of more than so many of so many steps are not finite: on a GPU, nine
-steps in ten were once lost unseen."""
+"""A stage fails if more than `MOST_SKIPPED` of `WATCHED_STEPS` steps have non-finite gradients: on a GPU, nine steps in
+ten were once lost unnoticed."""
 
 
 class UnfinishedError(UserError):
-    """A stage has come to its limit of minutes before it had seen its samples; it goes on where it stopped."""
+    """A stage reached its time limit before it had seen its samples; it can be resumed."""
 
     def __init__(self, stage: str, *, seen: int, samples: int, minutes: float) -> None:
         text = (
@@ -55,28 +55,28 @@ class UnfinishedError(UserError):
 
 
 def start_of(folder: Path, part: str) -> Path:
-    """Where a part lies that training starts from; there only when the recipe goes on from a bundle."""
+    """Return the path of a part that training starts from; it exists only if the recipe continues from a bundle."""
     return folder / "start" / part
 
 
 def part_of(folder: Path, part: str) -> Path:
-    """Where a finished part lies: what the recipe has made of it, or what it starts from where it has made nothing."""
+    """Return the path of a finished part: the recipe's own, or else the one it starts from."""
     made = folder / part
     return made if made.exists() else start_of(folder, part)
 
 
 def pick_device() -> torch.device:
-    """The GPU where there is one, else the CPU."""
+    """Return the GPU if there is one, else the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def precision() -> MixedPrecision:
-    """bfloat16 where the device computes faster in it than in float32."""
+    """Return bfloat16 if the device is faster in it than in float32."""
     return "bf16" if torch.cuda.is_available() or processor_has_bfloat16() else "no"
 
 
 def mixed_precision() -> torch.autocast:
-    """Compute in bfloat16 where the hardware is made for it; weights, and what needs the digits, stay in float32."""
+    """Compute in bfloat16 if the hardware supports it; weights, and what needs the precision, stay in float32."""
     return torch.autocast(pick_device().type, torch.bfloat16, enabled=precision() == "bf16")
 
 
@@ -93,23 +93,23 @@ def save_halves(tensors: Mapping[str, torch.Tensor], path: Path, *, metadata: Ma
 
 
 def recipe_accelerator() -> Accelerator:
-    """Meet the other processes, where torchrun has started several.
+    """Create an accelerator, connected with the other processes if torchrun has started several.
 
     Raises:
-        UserError: there is a GPU, which one process keeps busy.
+        UserError: there are several processes and a GPU, which one process keeps busy.
     """
     if process_count() > 1 and torch.cuda.is_available():
         raise UserError.plain("Several processes can only share a CPU; on a GPU, please start just one.")
-    # Losses say themselves where less than single precision will do. The adapters, which accelerate trains in the same
-    # process, decide what it is.
+    # Losses choose themselves where less than single precision suffices. The precision is set by the adapters, which
+    # accelerate trains in the same process.
     return new_accelerator(precision(), device_placement=False, handlers=(AutocastKwargs(enabled=False),))
 
 
 def share(batch_size: int) -> int:
-    """This process's part of a batch.
+    """Return the number of rows of a batch for this process.
 
     Raises:
-        UserError: the batch cannot be parted evenly.
+        UserError: the batch cannot be divided evenly.
     """
     count = PartialState().num_processes
     if batch_size % count:
@@ -128,23 +128,23 @@ def train_module(
 ) -> int:
     """Train `module` in place until it has seen its samples; it ends with the averaged weights.
 
-    Stops and resumes at will: weights, optimiser, average and counters are saved every few minutes, and the
-    random draws of step n depend on n alone.
+    It can be stopped and resumed at any time: weights, optimiser, average and counters are saved every few minutes, and
+    the random draws of step n depend on n alone.
 
     Args:
         name: of the stage; also the name of its checkpoint and log.
         module: everything that trains in this stage; its trainable parameters are optimised.
         loss: given the step's CPU generator and the share of the samples seen, the loss of this process's share
             of one fresh batch of `settings.batch_size`, and figures to log.
-        settings: samples, learning rate and limit of minutes.
-        folder: where checkpoints and logs go.
-        sample: called now and then and at the end, with the averaged weights in place, to draw or measure samples.
+        settings: samples, learning rate and time limit.
+        folder: for checkpoints and logs.
+        sample: called periodically and at the end, with the averaged weights in place, to draw or measure samples.
 
     Returns:
-        The samples seen.
+        The number of samples seen.
 
     Raises:
-        UnfinishedError: the limit of minutes came first; nothing is lost.
+        UnfinishedError: the time limit came first; nothing is lost.
     """
     training = _Training(name, module=module, loss=loss, settings=settings, folder=folder, sample=sample)
     while not training.is_over:
@@ -179,7 +179,7 @@ class _Training:
         folder: Path,
         sample: Callable[[], None],
     ) -> None:
-        """Set up the optimiser, and go on from the checkpoint where there is one."""
+        """Set up the optimiser, and resume from the checkpoint if there is one."""
         self._name, self._module, self._settings, self._folder, self._sample = name, module, settings, folder, sample
         accelerator = recipe_accelerator()
         self._steps = math.ceil(settings.samples / settings.batch_size)
@@ -237,10 +237,10 @@ class _Training:
             )
 
     def keep(self) -> None:
-        """Save and show now and then.
+        """Save and sample periodically.
 
         Raises:
-            UnfinishedError: the limit of minutes has come.
+            UnfinishedError: the time limit is reached.
         """
         minutes, elapsed = self._settings.minutes, time.monotonic() - self._started
         (is_time_up,) = self._ballot.any(self._is_main and minutes is not None and elapsed >= 60 * minutes)
@@ -254,7 +254,7 @@ class _Training:
             self._sampled_at = time.monotonic()
 
     def finish(self) -> int:
-        """Put the averaged weights in place, and return the samples seen."""
+        """Put the averaged weights in place, and return the number of samples seen."""
         self._save()
         self._optimization.keep_average()
         if self._is_main:
@@ -267,7 +267,7 @@ class _Training:
         return self._seconds_before + time.monotonic() - self._started
 
     def _draw_sample(self) -> None:
-        # Without compiling anew for a few pictures, which have other shapes than a batch.
+        # Avoid recompiling for a few pictures, whose shapes differ from a batch's.
         with torch.compiler.set_stance("force_eager"):
             self._sample()
 
@@ -294,7 +294,7 @@ class _Training:
             torch.save(state, part)
 
     def _resume(self) -> float:
-        """Go on from the checkpoint, if there is one, and return the seconds that were trained before."""
+        """Resume from the checkpoint, if any, and return the seconds trained before."""
         if not self._checkpoint.exists():
             return 0.0
         state = torch.load(self._checkpoint, weights_only=True, map_location=pick_device())

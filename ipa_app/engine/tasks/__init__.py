@@ -1,7 +1,7 @@
 """The tasks: the ways to ask for a picture.
 
-A new one is a module here, its line in `TASKS` (where it has options of its own, they join `TaskOptions`), and a tab of
-the same name in `ui/tabs`.
+A new one needs a module here, an entry in `TASKS` (its own options, if any, join `TaskOptions`), and a tab of the same
+name in `ui/tabs`.
 """
 
 from __future__ import annotations

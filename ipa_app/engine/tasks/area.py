@@ -1,4 +1,4 @@
-"""Which part of a picture is redrawn, how far it is extended, how softly that begins, and what the model sees of it."""
+"""Which part of a picture is redrawn, how far it is extended, how soft the edge is, and what the model sees of it."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 # At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
 
-# How much more a side may grow than the other with nobody seeing it.
+# How much more one side may grow than the other without being noticed.
 _SAME_SHAPE = 1.03
 
-# Of 255: opacity below this is none.
+# Of 255: opacity below this counts as none.
 _BARELY_SEEN = 16
 
-# In percent of the masked part's size. What alone says what to draw has to show what the part belongs to: seen close
-# by, a toy's belly is filled with another toy's face.
+# In percent of the masked part's size. Surroundings that alone determine what is drawn must show what the part belongs
+# to: seen close up, a toy's belly is filled with another toy's face.
 _SEEN_OF_SURROUNDINGS = 200
 
 _TINT = (255, 45, 120)
@@ -40,13 +40,13 @@ _FRAME_EDGE = (20, 20, 20)
 
 @dataclass(frozen=True, kw_only=True)
 class Transparency:
-    """What is transparent of a picture to be changed. It stays so, but where there was nothing to be seen before.
+    """The transparency of a picture to be changed. It is kept, except where nothing was visible before.
 
     Attributes:
         colours: the picture without white under it, mode "RGB": transparent pixels have colours, too.
         opacity: mode "L", of the same size.
-        appears: mode "L", 255 where what is drawn is opaque: beyond the picture's old edges, and where all that is
-            masked was transparent.
+        appears: mode "L", 255 where what is drawn is opaque: beyond the picture's old edges, and in the masked part if
+            all of that was transparent.
     """
 
     colours: Image.Image
@@ -56,17 +56,17 @@ class Transparency:
 
 @dataclass(frozen=True, kw_only=True)
 class Area:
-    """What is redrawn of a picture.
+    """The part of a picture that is redrawn.
 
     Attributes:
-        picture: the whole picture, mode "RGB", extended where that was asked for: the size of the result. What is
-            transparent lies on white.
+        picture: the whole picture, mode "RGB", extended if requested, of the size of the result. Transparent parts are
+            put on white.
         mask: of the same size, 255 where it changes.
-        window: (left, top, right, bottom) of what the model sees, in the model's shape; may reach over the edges.
+        window: (left, top, right, bottom) of what the model sees, in the model's shape; may extend beyond the edges.
         feather_mask: mode "L", at the model's size: how much of what is drawn shows, rising inwards from the mask's
             edge.
-        transparency: of the picture; None where it is opaque all over.
-        stretched: says that the picture was brought to another shape; None where it kept its own.
+        transparency: of the picture; None if it is opaque everywhere.
+        stretched: a message that the picture was stretched to another shape; None if it kept its own.
     """
 
     picture: Image.Image
@@ -78,7 +78,7 @@ class Area:
 
     @property
     def box(self) -> Box:
-        """The part of the window that lies in the picture."""
+        """The part of the window that is inside the picture."""
         return part_inside(self.window, self.picture.size)
 
     @cached_property
@@ -95,7 +95,7 @@ class Area:
 
     @property
     def notes(self) -> tuple[Message, ...]:
-        """What is to be said of how the picture was taken."""
+        """Messages on how the picture was used."""
         return tuple(note for note in (self.stretched, self._note_of_transparency) if note)
 
     @property
@@ -107,14 +107,14 @@ class Area:
         return note_of_transparency(Message("upload.image"))
 
     def with_transparency(self, result: Image.Image) -> Image.Image:
-        """Return a result that lies on white with the picture's transparency; outside the mask it is the picture's."""
+        """Return a result, drawn on white, with the picture's transparency; outside the mask it is the picture."""
         if self._kept is None:
             return result
         return Image.composite(off_white(result, self._kept.getchannel("A")), self._kept, self.mask)
 
     @cached_property
     def _kept(self) -> Image.Image | None:
-        """The picture with the transparency that all results have, mode "RGBA"; None where it is opaque."""
+        """The picture with the transparency that all results have, mode "RGBA"; None if it is opaque."""
         if self.transparency is None:
             return None
         opacity, appears = self.transparency.opacity, self.transparency.appears
@@ -123,7 +123,7 @@ class Area:
         return kept
 
     def to_box(self, view: Image.Image, resample: Image.Resampling) -> Image.Image:
-        """Scale something of the window's from the model's size to the picture's, and cut it to `box`."""
+        """Scale an image of the window from the model's size to the picture's, and crop it to `box`."""
         left, top, right, bottom = self.window
         if is_huge(self.window):
             size = self.box[2] - self.box[0], self.box[3] - self.box[1]
@@ -133,10 +133,10 @@ class Area:
 
 
 def mark_area(plan: Plan) -> Area:
-    """Open the picture and the mask of an inpainting request, and change them as it says.
+    """Prepare the picture and the mask of an inpainting request according to its options.
 
-    Where the picture is extended, its outermost pixels are continued. Drawing begins from pure noise there, so the
-    model is not led by them; they show only where the new part fades in, and that way the seam is no jump.
+    Where the picture is extended, its outermost pixels are repeated. Drawing starts from pure noise there, so they do
+    not influence the model; they show only where the new part fades in, and avoid a visible seam.
 
     Args:
         plan: of an inpainting.
@@ -167,7 +167,7 @@ def mark_area(plan: Plan) -> Area:
 
 
 def _note_of_shape(before: tuple[int, int], after: tuple[int, int]) -> Message | None:
-    """Return a sentence where a picture has got another shape, by more than comes of sides that are multiples of 8."""
+    """Return a message if a picture's shape has changed by more than rounding its sides to multiples of 8 would."""
     across, down = (new / old for new, old in zip(after, before, strict=True))
     if max(across, down) <= _SAME_SHAPE * min(across, down):
         return None
@@ -176,17 +176,17 @@ def _note_of_shape(before: tuple[int, int], after: tuple[int, int]) -> Message |
 
 
 def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
-    """Count the pixels by which a request continues its picture.
+    """Return the number of pixels by which a request extends its picture.
 
     Args:
         request: for inpainting.
-        size: (width, height) of the picture as it is before that.
+        size: (width, height) of the picture before that.
 
     Returns:
-        How many come to the left, on top, to the right and at the bottom. What is asked for at all is at least one.
+        The pixels added at the left, top, right and bottom; at least one wherever an extension is requested.
 
     Raises:
-        UserError: a side that is continued would become too long.
+        UserError: an extended side would become too long.
     """
     width, height = size
     left, right = (_pixels(percent, width) for percent in (request.extend_left, request.extend_right))
@@ -199,19 +199,19 @@ def margins(request: GenerateRequest, size: tuple[int, int]) -> Box:
 
 
 def swapped(mask: Image.Image, request: GenerateRequest) -> Image.Image:
-    """Return a mask (mode "L", 0 or 255) as a request has it: what is painted there, or with Swap all the rest.
+    """Return a request's mask (mode "L", 0 or 255): what is painted, or with Swap everything else.
 
-    Without anything painted there is nothing to swap: a picture that is only extended shall stay as it is.
+    If nothing is painted there is nothing to swap: a picture that is only extended must stay as it is.
     """
     return ImageChops.invert(mask) if request.mask_invert and mask.getbbox() else mask
 
 
 def show_area(area: Area, *, longest: int = 1024) -> Image.Image:
-    """Draw an area for people: tinted as strongly as the new part will show, with a frame around what the model sees.
+    """Draw an area for users: tinted as strongly as the new part will show, with a frame around what the model sees.
 
     Args:
         area: of any size.
-        longest: most pixels on the longer side of what is shown.
+        longest: most pixels on the longer side of the returned picture.
 
     Returns:
         Mode "RGB", no larger than the picture.
@@ -237,7 +237,7 @@ def _pixels(percent: float, side: int) -> int:
 
 
 def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
-    """What is masked of the picture itself, of `size`, after swapping and growing; mode "L", 0 or 255."""
+    """Return the mask of the picture itself, of `size`, after swapping and growing; mode "L", 0 or 255."""
     if request.mask is None:
         return Image.new("L", size)
     mask = swapped(fit_mask(request.mask, size, may_be_empty=request.extends), request)
@@ -248,7 +248,7 @@ def _masked(request: GenerateRequest, size: tuple[int, int]) -> Image.Image:
 
 
 def _transparency(picture: Image.Image, masked: Image.Image, extended: Box) -> Transparency | None:
-    """Look at what is transparent of a picture that is extended to a box, and masked as it was before."""
+    """Return the transparency of a picture that is extended to a box; the mask is that of the picture before."""
     opacity = opacity_of(picture)
     if opacity is None:
         return None
@@ -262,7 +262,7 @@ def _transparency(picture: Image.Image, masked: Image.Image, extended: Box) -> T
 
 
 def _window(plan: Plan, mask: Image.Image) -> Box:
-    """Choose what the model sees, in its own shape: it may reach over the picture's edges for that."""
+    """Choose what the model sees, in its own shape, for which it may extend beyond the picture's edges."""
     size, request = plan.canvas_size, plan.request
     aspect = size[0] / size[1]
     box = (0, 0, *mask.size)
@@ -270,23 +270,23 @@ def _window(plan: Plan, mask: Image.Image) -> Box:
         padding = request.mask_padding
         if plan.makes_reference:
             padding = max(padding, _SEEN_OF_SURROUNDINGS)
-        # Beyond the edge of an extended picture there is nothing worth seeing at the cost of resolution.
+        # Beyond the edges of an extended picture there is nothing that would be worth the loss of resolution.
         box = mask_box(mask, padding=padding / 100, aspect=aspect, min_side=max(size), inside=request.extends)
     return _reach_aspect(box, aspect=aspect)
 
 
 def _feather_mask(plan: Plan, mask: Image.Image, window: Box) -> Image.Image:
-    """Feather the mask at the size that is drawn: one width suits all pictures, however many pixels they have."""
+    """Feather the mask at the drawn size: there one width suits all pictures, however many pixels they have."""
     size, softness = plan.canvas_size, plan.request.mask_feather
     if softness == 0:
-        # Scaled to the picture, even a hard edge of the drawn size would be soft; the mask itself has a hard one.
+        # Scaled up to the picture, even a hard edge at the drawn size would be soft; the mask itself has a hard one.
         return Image.new("L", size, 255)
     covered = cover_cells(mask, size, cell=1, window=window)
     return feather(covered, max(1, round(size[0] // _FEATHER * softness)))
 
 
 def _reach_aspect(box: Box, *, aspect: float) -> Box:
-    """Widen a box about its centre to a shape, beyond the picture's edges where those were in the way."""
+    """Widen a box about its centre to an aspect ratio, beyond the picture's edges if necessary."""
     left, top, right, bottom = box
     width = max(right - left, round((bottom - top) * aspect))
     height = max(bottom - top, round((right - left) / aspect))

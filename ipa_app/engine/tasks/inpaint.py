@@ -1,4 +1,4 @@
-"""Inpainting at any size: cut out what the model shall see, draw it at the model's size, put back the masked pixels."""
+"""Inpainting at any size: cut out what the model should see, draw it at the model's size, paste the masked pixels."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ AreaName = Literal["masked", "whole"]
 
 EXTENSIONS = ("extend_left", "extend_right", "extend_up", "extend_down")
 
-# What comes of both is counted by `python -m bench.quality --only hole`, and written down in docs/toybox.md.
+# The effect of both is measured by `python -m bench.quality --only hole` and documented in docs/toybox.md.
 _WEIGHT_OF_SURROUNDINGS = 1.3
 _GUIDANCE_BY_SURROUNDINGS = 1.5
 
 
 def _extension(title: str, *, label: str, of: str) -> Any:
-    """Declare by how much the picture is continued in a direction, in percent of its width or height."""
+    """Declare the option for extending the picture in a direction, in percent of its width or height."""
     return option(
         0,
         title=title,
@@ -49,12 +49,12 @@ def _extension(title: str, *, label: str, of: str) -> Any:
 
 @dataclass(frozen=True, kw_only=True)
 class InpaintOptions(OwnOptions):
-    """What only this task has.
+    """The options that only this task has.
 
     Attributes:
         image: mode "RGB", or "RGBA", whose transparency the result keeps.
-        mask: white where `image` should change: mode "L" of its size, 0 or 255, to which any other picture is brought.
-            Only where the picture is extended it may be empty or missing.
+        mask: white where `image` should change: mode "L" of its size, 0 or 255; any other picture is converted to that.
+            It may be empty or missing only if the picture is extended.
     """
 
     image: Image.Image | None = option(None, title="The picture", doc="the picture to change")
@@ -134,12 +134,12 @@ class InpaintOptions(OwnOptions):
 
     @property
     def extends(self) -> bool:
-        """Whether the picture is continued on any side."""
+        """Whether the picture is extended on any side."""
         return any(getattr(self, side) > 0 for side in EXTENSIONS)
 
 
 class Inpaint(Task):
-    """Part of a picture drawn anew, or a picture continued beyond its edges."""
+    """Redraws part of a picture, or extends a picture beyond its edges."""
 
     name = "inpaint"
     options = InpaintOptions
@@ -147,24 +147,24 @@ class Inpaint(Task):
     may_be_none = ("mask",)
 
     def check(self, request: GenerateRequest) -> None:
-        """Make sure that there are a picture and a mask."""
+        """Check that there are a picture and a mask."""
         if request.image is None:
             raise UserError("request.no_picture").blaming("image")
         if request.mask is None and not request.extends:
             raise UserError("request.no_mask")
 
     def normalized(self, request: GenerateRequest) -> Mapping[str, Any]:
-        """Bring the mask to the picture's size, hard; a mask that is so already stays the same picture."""
+        """Return the mask at the picture's size with hard edges; a mask that already is so stays the same picture."""
         if request.image is None or request.mask is None:
             return {}
         return {"mask": fit_mask(request.mask, request.image.size, may_be_empty=True)}
 
     def result_size(self, request: GenerateRequest, entry: ModelEntry) -> tuple[int, int]:
-        """Return the picture's own size, where no other is asked for; of an extended picture, before that."""
+        """Return the requested size, or else the picture's own; before any extension."""
         if request.image is None:
             return super().result_size(request, entry)
         size = (request.width or request.image.width, request.height or request.image.height)
-        margins(request, size)  # which refuses what would get too large
+        margins(request, size)  # raises if the result would be too large
         return size
 
     def canvas_size(self, plan: Plan) -> tuple[int, int]:
@@ -177,44 +177,44 @@ class Inpaint(Task):
         return "inpaint" if controlnet is None else controlnet.pipeline_task
 
     def controlnet(self, plan: Plan) -> ControlNetEntry | None:
-        """Return the one for inpainting, which sees what is around the mask, where the model has one."""
+        """Return the model's ControlNet for inpainting, if it has one, which sees the surroundings of the mask."""
         return plan.entry.find_controlnet("inpaint") if plan.request.surroundings else None
 
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
-        """Return whether what is around the mask serves as the reference: where nothing says what to draw."""
+        """Whether the surroundings of the mask serve as the reference, because nothing else says what to draw."""
         if not request.surroundings or request.references or request.style or request.scale == 0:
             return False
         words = without_weights(readable(request.prompt)).strip()
         return not words and _has_surroundings(request) and entry.find_adapter(request.adapter) is not None
 
     def guidance_scale(self, request: GenerateRequest, entry: ModelEntry) -> float:
-        """Return little guidance for what is around the mask: it exaggerates, and what is drawn has to join on."""
+        """Return low guidance if the surroundings are the reference: high guidance exaggerates, and spoils the join."""
         usual = super().guidance_scale(request, entry)
         return min(usual, _GUIDANCE_BY_SURROUNDINGS) if self.makes_reference(request, entry) else usual
 
     def prompt(self, request: GenerateRequest, entry: ModelEntry) -> str:
-        """Return the model's own words for what is around the mask, where nothing says what to draw.
+        """Return the model's own prompt for surroundings if nothing says what to draw.
 
-        An image prompt reaches the UNet alone; a ControlNet that reads no words cannot tell whether a hole is to be
-        filled with somebody or to be left to what is around it.
+        An image prompt reaches only the UNet; without words a ControlNet cannot tell whether to fill a hole with
+        somebody or to continue the surroundings.
         """
         return entry.surroundings_prompt if self.makes_reference(request, entry) else super().prompt(request, entry)
 
     def is_noted(self, option: Option, plan: Plan) -> bool:
-        """Return False for surroundings that could serve and need not."""
+        """Return False for `surroundings` if it is on but has no effect."""
         if option.name != "surroundings" or not plan.request.surroundings:
             return True
         return plan.makes_reference or self.controlnet(plan) is not None
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
-        """Cut out what the model shall see."""
+        """Cut out what the model should see."""
         canvas = make_canvas(plan, cell=tools.model.latent_cell)
         references, notes = (), canvas.area.notes
         if canvas.surroundings is not None:
             references = (Reference(image=canvas.surroundings, weight=_WEIGHT_OF_SURROUNDINGS, view="pad"),)
             notes = (*notes, Message("inpaint.from_surroundings"))
         if plan.request.surroundings and self.controlnet(plan) is None:
-            # One that was meant for this and cannot be used is named; a model without any is none the worse.
+            # Mention a ControlNet that was meant for this and cannot be used; a model may also have none.
             notes = (*notes, *filter(None, [plan.entry.controlnets_left_out.get("inpaint")]))
         return TaskInputs(
             image=canvas.view,
@@ -227,10 +227,10 @@ class Inpaint(Task):
         )
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
-        """Return the pictures and their masks, and what a ControlNet sees of them."""
+        """Return the pictures and their masks, and a ControlNet's inputs made from them."""
         pictures: list[Any] = [(item.image, item.mask) for item in items]
         images, masks = zip(*pictures, strict=True)
-        # Strength 1 starts from pure noise: what was there before shall not shine through.
+        # Strength 1 starts from pure noise: what was there before must not show through.
         inputs = {"image": list(images), "mask_image": list(masks), "strength": 1.0}
         if self.controlnet(plan) is None:
             return inputs
@@ -240,9 +240,9 @@ class Inpaint(Task):
     def restored(
         self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
     ) -> dict[str, Any]:
-        """Return the picture, its mask, and the size that was asked for: 0, the picture's own, where it was none.
+        """Return the picture, its mask, and the requested size: 0, the picture's own, if none was requested.
 
-        A picture that was too large to be kept whole comes back smaller; then its own size is as good as can be had.
+        A picture that was too large to be stored in full comes back smaller; its own size is then the best available.
         """
         values = super().restored(metadata, pictures, of=of)
         own = values["image"].size if "image" in values else (0, 0)
@@ -255,14 +255,14 @@ class Inpaint(Task):
 
 @dataclass(frozen=True, kw_only=True)
 class Canvas:
-    """What is painted on.
+    """The model's inputs for inpainting.
 
     Attributes:
-        area: what is redrawn of the picture.
-        view: its window at the model's size, edges continued outwards.
+        area: the part of the picture that is redrawn.
+        view: its window at the model's size, with edges continued outwards.
         view_mask: mode "L", the cells of the latent grid that hold any masked pixel.
-        surroundings: mode "RGB", what is around the mask within `area.box`, continued into it, where that serves as the
-            reference.
+        surroundings: mode "RGB", the surroundings of the mask within `area.box`, continued into it; None if they do not
+            serve as the reference.
     """
 
     area: Area
@@ -271,7 +271,7 @@ class Canvas:
     surroundings: Image.Image | None = None
 
     def finish(self, drawn: Image.Image) -> Image.Image:
-        """Put what was drawn for the window into the picture; pixels outside the mask keep their bytes."""
+        """Put what was drawn for the window into the picture; pixels outside the mask stay byte-identical."""
         area = self.area
         patch = area.to_box(drawn, Image.Resampling.LANCZOS)
         patch = Image.composite(patch, area.picture.crop(area.box), area.box_feather_mask)
@@ -281,11 +281,11 @@ class Canvas:
 def make_canvas(plan: Plan, *, cell: int) -> Canvas:
     """Prepare an inpainting request for the model.
 
-    Where the surroundings are the reference, they are what is seen below the mask, too: nothing that is there counts.
+    If the surroundings are the reference, they also replace what is under the mask, which then has no effect.
 
     Args:
         plan: of an inpainting.
-        cell: pixels of the drawn size per latent cell, each way.
+        cell: side of a latent cell in pixels at the drawn size.
 
     Raises:
         UserError: nothing is masked.
@@ -301,8 +301,8 @@ def make_canvas(plan: Plan, *, cell: int) -> Canvas:
 
 
 def _filled(plan: Plan, area: Area) -> Image.Image | None:
-    """Return the picture with what is around the mask continued into it; None where that is no reference."""
-    # Growing may have left nothing around it.
+    """Return the picture with its surroundings continued into the mask; None if they are not the reference."""
+    # Growing the mask may have left no surroundings.
     if not plan.makes_reference or area.mask.getextrema()[0]:
         return None
     return fill_masked(area.picture, area.mask)

@@ -1,4 +1,4 @@
-"""Text and image: the picture says who, the words say where. Without a picture it is text-to-image."""
+"""Mix, text and image: the picture says who, the words say where. Without a picture it is text-to-image."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class MixOptions(OwnOptions):
-    """What only this task has.
+    """The options that only this task has.
 
     Attributes:
         start_image: mode "RGB", or "RGBA", whose transparency the result keeps.
@@ -55,37 +55,37 @@ class Mix(Task):
     defaults = MappingProxyType({"scale": 0.6})
 
     def check(self, request: GenerateRequest) -> None:
-        """Make sure that there is something to draw."""
+        """Check that there is something to draw."""
         if self.needs_references(request) and not request.references:
             raise UserError("request.nothing_to_draw")
 
     def needs_references(self, request: GenerateRequest) -> bool:
-        """Return whether no words say what to draw."""
+        """Whether no words say what to draw."""
         return not (request.style or without_weights(readable(request.prompt)).strip())
 
     def pipeline(self, plan: Plan) -> PipelineTask:
-        """Return image-to-image where there is a start picture."""
+        """Return image-to-image if there is a start picture, or else text-to-image."""
         return "text_to_image" if plan.request.start_image is None else "image_to_image"
 
     def drawn_steps(self, plan: Plan) -> int:
-        """Return how many steps are carried out; with a start picture only the last ones, as diffusers counts."""
+        """Return how many steps are carried out; with a start picture only the last ones, counted as in diffusers."""
         if plan.request.start_image is None:
             return plan.steps
         return min(int(plan.steps * plan.request.strength), plan.steps)
 
     def check_plan(self, plan: Plan) -> None:
-        """Make sure that anything is drawn over the start picture."""
+        """Check that at least one step is drawn over the start picture."""
         if plan.drawn_steps == 0:
             raise UserError("request.changes_nothing", strength=f"{plan.request.strength:g}", steps=plan.steps).blaming(
                 "strength"
             )
 
     def batch_key(self, plan: Plan) -> Hashable:
-        """Return the strength, where there is a start picture."""
+        """Return the strength if there is a start picture."""
         return None if plan.request.start_image is None else plan.request.strength
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
-        """Bring the start picture to the size that is drawn at; what does not fit its shape is cut off all around."""
+        """Resize the start picture to the drawn size; it is cropped about its centre to fit the shape."""
         del tools
         if plan.request.start_image is None:
             return TaskInputs()

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ControlOptions(OwnOptions):
-    """What only this task has.
+    """The options that only this task has.
 
     Attributes:
         pose: a drawn skeleton or a photo, mode "RGB", or a skeleton as keypoints.
@@ -85,19 +85,19 @@ class ControlOptions(OwnOptions):
 
     @property
     def pose_options(self) -> PoseOptions:
-        """How people are looked for in a photo that sets the pose."""
+        """How people are detected in a photo that sets the pose."""
         return PoseOptions(pose_detector=self.pose_detector, pose_hands=self.pose_hands, pose_face=self.pose_face)
 
 
 class Pose(Task):
-    """The subject of the references in a given pose, by a ControlNet."""
+    """Draws the subject of the references in a given pose, by a ControlNet."""
 
     name = "pose"
     options = ControlOptions
     required = ("pose",)
 
     def check(self, request: GenerateRequest) -> None:
-        """Make sure that there is a pose."""
+        """Check that there is a pose."""
         of = Message("strength.pose")
         check_range(request.control_start, request.control_end, of=of, field="control_end")
         if request.pose is None:
@@ -109,7 +109,7 @@ class Pose(Task):
         return "controlnet"
 
     def controlnet(self, plan: Plan) -> ControlNetEntry:
-        """Return the one for poses.
+        """Return the model's ControlNet for poses.
 
         Raises:
             UserError: the model has none that can be used, and why.
@@ -117,10 +117,10 @@ class Pose(Task):
         return plan.entry.controlnet("pose")
 
     def check_plan(self, plan: Plan) -> None:
-        """Make sure that the model has a ControlNet for poses, and that the pose counts in a step."""
+        """Check that the model has a ControlNet for poses, and that the pose counts in at least one step."""
         self.controlnet(plan)
         steps, start, end = plan.drawn_steps, plan.request.control_start, plan.request.control_end
-        # The steps that diffusers' ControlNet pipelines keep.
+        # The same condition as in diffusers' ControlNet pipelines.
         if not any(i / steps >= start and (i + 1) / steps <= end for i in range(steps)):
             raise no_whole_step(Message("counted.pose"), start=start, end=end, steps=steps, field="control_end")
 
@@ -129,19 +129,19 @@ class Pose(Task):
         return plan.request.control_scale, plan.request.control_start, plan.request.control_end
 
     def look(self, plan: Plan) -> DrawnPose | None:
-        """Return the skeleton that the pose is a picture of; None where people, or a toy, are to be found in it."""
+        """Return the skeleton drawn in the pose picture; None if people, or a toy, must be found in it."""
         pose = plan.request.pose
         return drawn_pose_in(_in_rgb(pose)) if isinstance(pose, Image.Image) else None
 
     def may_search(self, plan: Plan) -> bool:
-        """Return whether the pose is a picture in which people, or a toy, are to be found."""
+        """Whether the pose is a picture in which people, or a toy, must be found."""
         try:
             return isinstance(plan.request.pose, Image.Image) and plan.seen is None
-        except UserError:  # which is said when it is prepared
+        except UserError:  # reported when it is prepared
             return False
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
-        """Bring whatever gives the pose to a picture of a skeleton."""
+        """Convert the pose, in whatever form, to a picture of a skeleton."""
         with blaming("pose"):
             pose = _pose_picture(plan, tools)
         return TaskInputs(control_image=pose.image, notes=pose.notes)
@@ -156,13 +156,13 @@ class Pose(Task):
         }
 
     def noted(self, picture: Any) -> Any:
-        """Return keypoints whole, as OpenPose writes them."""
+        """Return keypoints in full, in OpenPose's format; a picture as its hash."""
         return picture.to_openpose() if isinstance(picture, PoseSheet) else super().noted(picture)
 
     def restored(
         self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
     ) -> dict[str, Any]:
-        """Return the keypoints, or else the picture; what was made before poses were fitted is drawn as it was."""
+        """Return the keypoints, or else the picture; results from before poses were fitted are drawn unfitted."""
         fitted = {} if "pose_fit" in metadata else {"pose_fit": False}
         if isinstance(keypoints := metadata.get("pose"), dict):
             return {"pose": PoseSheet.from_openpose(keypoints), **fitted}
@@ -170,7 +170,7 @@ class Pose(Task):
 
 
 def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
-    """Bring whatever the request gives as its pose to a picture of the size that is drawn at."""
+    """Convert a request's pose, in whatever form, to a picture of a skeleton at the drawn size."""
     pose, entry = plan.request.pose, plan.entry
     if pose is None:
         raise RuntimeError("a request for a pose has one")
@@ -194,5 +194,5 @@ def _in_rgb(picture: Image.Image) -> Image.Image:
 
 
 def fitted_for(entry: ModelEntry, sheet: PoseSheet) -> PoseSheet:
-    """Fit a pose to the body that a model draws, as `fit_pose` does; for a model that knows any, it stays as it is."""
+    """Fit a pose to the one body that a model knows, as `fit_pose` does; for other models it stays as it is."""
     return fit_pose(sheet, read_body(entry.body_poses)) if entry.body_poses else sheet

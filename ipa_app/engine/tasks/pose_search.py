@@ -1,4 +1,4 @@
-"""Poses out of photos: the detectors of `pose` with their weights from the Hub, which `models` fetches."""
+"""Finding poses in photos: the detectors of `pose` with their weights from the Hub, which `models` fetches."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def people_finder(
     emit: Callable[[Progress], None],
     stop: threading.Event,
 ) -> FindPeople:
-    """Make what finds people in photos, and fetches what it needs for that.
+    """Return a function that finds people in photos, fetching the weights that it needs.
 
     Args:
         detector: finds them.
-        options: how they are looked for.
-        toy_reader: weights of the model's network that reads toy characters, where it has one.
-        emit: told how far it is.
-        stop: when set, ends a download soon, and nobody is looked for any more.
+        options: how they are detected.
+        toy_reader: weights of the model's network that reads toy characters, if it has one.
+        emit: called with the progress.
+        stop: when set, ends a download soon, and prevents any further search.
     """
 
     def report(share: float, words: Message) -> None:
@@ -65,13 +65,13 @@ def people_finder(
 
 
 def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPeople:
-    """Let a search be given up at once.
+    """Make a search cancellable at once.
 
-    Looking for people takes seconds and cannot be broken off: what has begun goes on in its own thread, for nobody.
+    Detecting people takes seconds and cannot be interrupted: an abandoned search goes on in its own thread.
 
     Args:
-        find: what finds people.
-        check_cancelled: asked several times a second; raises to give up.
+        find: finds people.
+        check_cancelled: called several times a second; raises to give up.
     """
 
     def find_or_give_up(photo: Image.Image) -> Skeleton:
@@ -79,7 +79,7 @@ def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPe
         threading.Thread(target=_settle, args=(found, find, photo), name="pose-search", daemon=True).start()
         while not found.done():
             since = time.monotonic()
-            check_cancelled()  # in which others may be drawn
+            check_cancelled()  # may draw others meanwhile
             wait([found], timeout=max(0.0, since + _LOOK_EVERY_S - time.monotonic()))
         return found.result()
 
@@ -89,12 +89,12 @@ def cancellable(find: FindPeople, check_cancelled: Callable[[], None]) -> FindPe
 def _settle(found: Future[Skeleton], find: FindPeople, photo: Image.Image) -> None:
     try:
         found.set_result(find(photo))
-    except BaseException as error:  # noqa: BLE001 - it is raised again where the result is asked for
+    except BaseException as error:  # noqa: BLE001 - raised again when the result is requested
         found.set_exception(error)
 
 
 def weights_of(options: PoseOptions) -> HubFiles:
-    """Name the weights that a detector needs."""
+    """Return the weights that a detector needs."""
     detector = DETECTORS[options.pose_detector]
     files = {name: name for name in detector.files_for(options)}
     part = HubPart(repo=detector.repo, revision=detector.revision, files=files, pickles=detector.pickles)
@@ -107,12 +107,12 @@ class PoseSearch(Observable[PoseSheet]):
     def __init__(
         self, photo: Image.Image, *, detector: PoseDetector, options: PoseOptions, toy_reader: Path | None
     ) -> None:
-        """Begin to look.
+        """Start the search.
 
         Args:
             photo: mode "RGB".
             detector: finds the pose.
-            options: how people are looked for.
+            options: how people are detected.
             toy_reader: as for `people_finder`.
         """
         super().__init__()

@@ -1,6 +1,7 @@
-"""What a task is: everything in which the ways to ask for a picture differ.
+"""The base class of tasks: everything in which the ways to ask for a picture differ.
 
-Whatever carries out a request, or offers it on the page and to programs, asks its task and names none.
+Code that carries out requests, or offers them on the page and in the API, asks the task and never names a particular
+one.
 """
 
 from __future__ import annotations
@@ -31,12 +32,12 @@ if TYPE_CHECKING:
     from ipa_app.pose.detect import PoseDetector
 
 LARGEST_SIDE = 2048
-"""Of a result, in pixels."""
+"""Largest side of a result, in pixels."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class OwnOptions:
-    """What only one task has, unless others borrow it: the base of each task's own options."""
+    """Base class of each task's own options, which no other task has unless it borrows them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,11 +47,11 @@ class Tools:
     Attributes:
         model: that will draw.
         detector: finds people in photos.
-        emit: told how far it is.
-        stop: set when what goes on in another thread is for nobody any more; see `meanwhile`.
-        check_cancelled: raises then.
-        meanwhile: called several times a second while something long goes on in another thread, so that others are
-            drawn in this one; raises then, too.
+        emit: called with the progress.
+        stop: set when the work in another thread is no longer wanted; see `meanwhile`.
+        check_cancelled: raises if the job is cancelled or must give way.
+        meanwhile: to be called several times a second while something long goes on in another thread, so that others
+            are drawn in this one; raises as `check_cancelled` does.
     """
 
     model: LoadedModel
@@ -63,17 +64,17 @@ class Tools:
 
 @dataclass(frozen=True, kw_only=True)
 class TaskInputs:
-    """What a task has made of a request for the model; the same for every picture of the request.
+    """The model's inputs that a task has made from a request; the same for every picture of the request.
 
     Attributes:
         image: the picture to change or to start from, mode "RGB", of the size that is drawn.
         mask: mode "L" of the same size, white where the picture changes.
-        control_image: what a ControlNet sees, mode "RGB", of the size that is drawn; shown before it is used.
-        references: that the task has made where none are given; see `Task.makes_reference`.
-        picture_size: (width, height) of the finished picture, where a part of it is drawn only.
-        window: (left, top, right, bottom) of that part, in the finished picture's pixels; may reach over its edges.
-        finish: makes the finished picture of what was drawn, mode "RGB".
-        notes: sentences to be shown with the pictures.
+        control_image: a ControlNet's input, mode "RGB", of the size that is drawn; shown before it is used.
+        references: made by the task if none are given; see `Task.makes_reference`.
+        picture_size: (width, height) of the finished picture, if only a part of it is drawn.
+        window: (left, top, right, bottom) of that part, in the finished picture's pixels; may extend beyond its edges.
+        finish: makes the finished picture from what was drawn, mode "RGB".
+        notes: messages to be shown with the pictures.
     """
 
     image: Image.Image | None = None
@@ -87,17 +88,17 @@ class TaskInputs:
 
 
 class Task:
-    """A way to ask for pictures. It holds no state, so that there is one of each, in `TASKS`.
+    """A way to ask for pictures. Tasks hold no state: there is one of each, in `TASKS`.
 
-    By itself it is plain text-to-image with references.
+    The base class is plain text-to-image with references.
 
     Attributes:
-        name: what requests, files and programs call it.
-        options: the dataclass of what only this task has; a request has the fields of them all.
-        borrowed: what it has of other tasks' options, by the names that programs know them by.
-        required: the options that it must be given, by those names; so are the next two.
-        may_be_none: those of them that may be None where something else is given.
-        defaults: other defaults than the options' own.
+        name: its name in requests, files and the API.
+        options: the dataclass of the options that only this task has; a request has the fields of all tasks.
+        borrowed: the options of other tasks that it has, too, by their names in the API.
+        required: the options that must be given, by their names in the API.
+        may_be_none: those of them that may be None if something else is given, by the same names.
+        defaults: defaults that differ from the options' own, by the same names.
     """
 
     name: ClassVar[str]
@@ -108,22 +109,22 @@ class Task:
     defaults: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     def takes(self, option: Option) -> bool:
-        """Return whether the task has an option: one that all have, one of its own, or one that it borrows."""
+        """Whether the task has an option: one that all tasks have, one of its own, or one that it borrows."""
         return not _is_own(option) or option.declared_in is self.options or option.api in self.borrowed
 
     def default_of(self, option: Option) -> Any:
-        """Return what an option is where it is not given; there is no usual picture."""
+        """Return the default of an option; None for a picture."""
         return None if option.is_picture else self.defaults.get(option.api, option.default)
 
     def check(self, request: GenerateRequest) -> None:
-        """Make sure that a request has what the task needs.
+        """Check that a request has what the task needs.
 
         Raises:
             UserError: it lacks something.
         """
 
     def normalized(self, request: GenerateRequest) -> Mapping[str, Any]:
-        """Return the fields of a checked request that are to be brought to their usual form, in that form."""
+        """Return, in their usual form, the fields of a checked request that have one."""
         del request
         return {}
 
@@ -131,7 +132,7 @@ class Task:
         """Return the width and height of the result in pixels.
 
         Raises:
-            UserError: the model cannot draw at the size that is asked for.
+            UserError: the model cannot draw at the requested size.
         """
         declared = options(type(request))
         width, height = (
@@ -145,12 +146,12 @@ class Task:
         return plan.width, plan.height
 
     def pipeline(self, plan: Plan) -> PipelineTask:
-        """Return which of the model's pipelines carries a plan out."""
+        """Return which of the model's pipelines carries out a plan."""
         del plan
         return "text_to_image"
 
     def controlnet(self, plan: Plan) -> ControlNetEntry | None:
-        """Return what guides the drawing beside the prompt; most tasks need nothing.
+        """Return the ControlNet that guides the drawing; most tasks need none.
 
         Raises:
             UserError: the model does not have what is needed.
@@ -163,14 +164,14 @@ class Task:
         return plan.steps
 
     def check_plan(self, plan: Plan) -> None:
-        """Make sure of what depends on the model.
+        """Check what depends on the model.
 
         Raises:
             UserError: the model cannot do this.
         """
 
     def guidance_scale(self, request: GenerateRequest, entry: ModelEntry) -> float:
-        """Return the guidance of a request that asks for none, 1 or more."""
+        """Return the guidance scale, 1 or more, for a request that sets none."""
         del request
         return entry.guidance_scale
 
@@ -180,27 +181,27 @@ class Task:
         return request.prompt
 
     def needs_references(self, request: GenerateRequest) -> bool:
-        """Return whether a request is refused without references: they are noted then, with or without effect."""
+        """Whether a request is refused without references; they are then recorded even if they have no effect."""
         del request
         return False
 
     def makes_reference(self, request: GenerateRequest, entry: ModelEntry) -> bool:
-        """Return whether the task makes a reference of its own where none is given, for its `TaskInputs`."""
+        """Whether the task makes a reference of its own, in its `TaskInputs`, if none is given."""
         del request, entry
         return False
 
     def is_noted(self, option: Option, plan: Plan) -> bool:
-        """Return whether a result's metadata note an option that the task has."""
+        """Whether a result's metadata record an option that the task has."""
         del option, plan
         return True
 
     def batch_key(self, plan: Plan) -> Hashable:
-        """Return what plans of one batch must have in common, beside what is so for every task."""
+        """Return what plans of one batch must have in common, beside what all tasks require."""
         del plan
         return None
 
     def look(self, plan: Plan) -> object:
-        """Look at the request's pictures, for what takes a moment and is asked for again; see `Plan.seen`.
+        """Look at the request's pictures, for a result that takes a moment and is used repeatedly; see `Plan.seen`.
 
         Raises:
             UserError: one of them cannot be used.
@@ -209,15 +210,15 @@ class Task:
         return None
 
     def may_search(self, plan: Plan) -> bool:
-        """Return whether something that takes long may come before the drawing; see `Tools.meanwhile`.
+        """Whether something that takes long may come before the drawing; see `Tools.meanwhile`.
 
-        Asked once, when a request is submitted, by whoever submits it.
+        Called once, when a request is submitted, in the submitter's thread.
         """
         del plan
         return False
 
     def prepare(self, plan: Plan, tools: Tools) -> TaskInputs:
-        """Make the inputs of the model.
+        """Make the model's inputs.
 
         Raises:
             UserError: something cannot be used.
@@ -232,24 +233,24 @@ class Task:
         return {}
 
     def pictures(self, plan: Plan) -> dict[str, Any]:
-        """Return what the task draws from beside references, by field: pictures, or other things that stand for them.
+        """Return what the task draws from beside references, by field: pictures, or what is given in their place.
 
-        What need not be there is left out where it is not; what is required is None then.
+        Optional ones that are missing are left out; required ones that are missing are None.
         """
         found = {name: getattr(plan.request, name) for name in self.picture_fields(type(plan.request))}
         return {name: value for name, value in found.items() if value is not None or name in self.required}
 
     def noted(self, picture: Any) -> Any:
-        """Return how one of the `pictures` is noted in a result's metadata, ready for JSON."""
+        """Return the record of one of the `pictures` for a result's metadata, ready for JSON."""
         return None if picture is None else picture_hash(picture)
 
     def restored(
         self, metadata: Mapping[str, Any], pictures: Mapping[str, Image.Image], *, of: type[GenerateRequest]
     ) -> dict[str, Any]:
-        """Return the fields that a result's metadata and pictures give back, beside those that are noted as they are.
+        """Restore fields from a result's metadata and pictures, except those that are recorded unchanged.
 
         Args:
-            metadata: of any content.
+            metadata: of any content; not trusted.
             pictures: those in the file, by name.
             of: the class of the request.
 
@@ -273,7 +274,7 @@ class Task:
 
 
 def _is_own(option: Option) -> bool:
-    # A request inherits the options of all tasks, and is none of theirs itself.
+    # GenerateRequest inherits from all tasks' options, but OwnOptions is not one of its direct bases.
     return OwnOptions in option.declared_in.__bases__
 
 

@@ -1,4 +1,4 @@
-"""Variation: new pictures after a picture."""
+"""Variation: new pictures from a picture."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ if TYPE_CHECKING:
 
 
 class Variation(Task):
-    """A picture says everything; words may add to it."""
+    """Draws from a picture alone; words may add to it."""
 
     name = "variation"
     required = ("reference",)
 
     def check(self, request: GenerateRequest) -> None:
-        """Make sure that there is a reference."""
+        """Check that there is a reference."""
         if not request.references:
             raise UserError("request.no_reference")
 
     def needs_references(self, request: GenerateRequest) -> bool:
-        """Return True: it is none without."""
+        """Return True: a variation always needs a reference."""
         del request
         return True
