@@ -40,7 +40,7 @@ def test_missing_files_are_left_out_before_anything_is_opened(pictures: Path, ca
 
 
 def test_all_missing_is_refused_and_says_where_files_were_looked_for(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"None of the pictures .* is there; the first is 0.png: there is no such file"):
+    with pytest.raises(UserError, match=r"None of the pictures .* could be found; the first is 0.png: there is no such file"):
         examples_in(pictures, data_root=tmp_path)
 
 
