@@ -1,4 +1,4 @@
-"""Files of published shapes that take no room on the disk, and a random adapter in every form it is met in."""
+"""Adapter files of published shapes that take no disk space, and a random adapter in every published file form."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ TOWERS = {
     "bigG": {"hidden_size": 1664, "projection_dim": 1280},
     "ViT-L": {"hidden_size": 1024, "projection_dim": 768},
 }
-# Published file: its base, kind, encoder, and the sizes that follow from them.
+# By published file: its base model, kind and image encoder, and the sizes that follow from them.
 PUBLISHED = {
     "ip-adapter_sd15": ("sd15", "base", "ViT-H", {"clip_dim": 1024}),
     "ip-adapter_sd15_light": ("sd15", "base", "ViT-H", {"clip_dim": 1024}),
@@ -49,7 +49,7 @@ PUBLISHED = {
     "ip-adapter_sdxl_vit-h": ("sdxl", "base", "ViT-H", {"clip_dim": 1024}),
     "ip-adapter-plus_sdxl_vit-h": ("sdxl", "plus", "ViT-H", {"clip_dim": 1280, "heads": 20}),
     "ip-adapter-plus-face_sdxl_vit-h": ("sdxl", "plus", "ViT-H", {"clip_dim": 1280, "heads": 20}),
-    # InstantID's, which has the form of a fine-grained one and looks at an embedding of a face.
+    # InstantID's adapter: it has the form of a fine-grained one, but takes a face embedding.
     "instantid": ("sdxl", "plus", "face recognition", {"clip_dim": 512, "heads": 20}),
     "an adapter for SD 2": ("sd2", "base", "ViT-H", {"clip_dim": 1024}),
 }
@@ -57,26 +57,26 @@ PUBLISHED = {
 
 @cache
 def published_unet(name: str) -> UNet2DConditionModel:
-    """A UNet of published size without memory for its weights."""
+    """Build a UNet of published size whose weights take no memory."""
     with torch.device("meta"):
         return UNet2DConditionModel(**UNETS[name])
 
 
 @cache
 def published_shapes(name: str) -> Shapes:
-    """The keys and shapes of a published adapter file."""
+    """Return the keys and shapes of a published adapter file."""
     base, kind, _, sizes = PUBLISHED[name]
     adapter = IPAdapter.for_unet(published_unet(base), kind=kind, **sizes)
     return {key: tuple(tensor.shape) for key, tensor in adapter.state_dict().items()}
 
 
 def safetensors_file(header: bytes, *, room: int = 0) -> bytes:
-    """A safetensors file that tells anything of its tensors, which are zeros."""
+    """Return a safetensors file with any header; its tensors, `room` bytes of them, are zeros."""
     return len(header).to_bytes(8, "little") + header + bytes(room)
 
 
 def write_shapes(path: Path, shapes: Shapes) -> Path:
-    """Write a safetensors file that holds nothing but zeros, which no disk keeps."""
+    """Write a safetensors file of zeros only, as a sparse file that takes almost no disk space."""
     header, end = {}, 0
     for key, shape in shapes.items():
         begin, end = end, end + 2 * math.prod(shape)
@@ -90,7 +90,7 @@ def write_shapes(path: Path, shapes: Shapes) -> Path:
 
 
 def write_model(folder: Path, base: str, *, tower: str | None = "ViT-H") -> Path:
-    """Write of a published model what adapters have to fit: the UNet's cross-attention, the tower's configuration."""
+    """Write what adapters must fit of a published model: the UNet's cross-attention layers, the tower's config."""
     shapes = {
         f"{layer.name.removesuffix('.processor')}.to_k.weight": (layer.hidden_size, layer.cross_attention_dim)
         for layer in attention_layers(published_unet(base))
@@ -103,14 +103,14 @@ def write_model(folder: Path, base: str, *, tower: str | None = "ViT-H") -> Path
 
 
 def prefixed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """As the reference's training script names them, with several GPUs."""
+    """Rename tensors as the reference training script names them when run on several GPUs."""
     names = {"image_proj": "module.image_proj_model", "ip_adapter": "module.adapter_modules"}
     parts = {key: key.partition(".") for key in tensors}
     return {f"{names[part]}.{rest}": tensors[key] for key, (part, _, rest) in parts.items()}
 
 
 def saved_by_accelerate(tensors: Mapping[str, Tensor], unet: UNet2DConditionModel) -> dict[str, Tensor]:
-    """As accelerate saves the whole of what is trained: of two names for a tensor it keeps the UNet's."""
+    """Return the state dict accelerate saves of all trained modules; of a tensor's two names it keeps the UNet's."""
     whole = {f"unet.{key}": tensor for key, tensor in unet.state_dict().items()}
     names = {str(layer.index): f"unet.{layer.name}" for layer in attention_layers(unet)}
     for key, tensor in tensors.items():
@@ -121,7 +121,7 @@ def saved_by_accelerate(tensors: Mapping[str, Tensor], unet: UNet2DConditionMode
 
 
 def nested(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    """As published `.bin` files hold them."""
+    """Nest tensors as published `.bin` files do."""
     parts: dict[str, dict[str, Tensor]] = {"image_proj": {}, "ip_adapter": {}}
     for key, tensor in tensors.items():
         part, _, name = key.partition(".")
@@ -130,7 +130,7 @@ def nested(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
 
 
 def write_adapter(path: Path, tensors: Mapping[str, Tensor]) -> Path:
-    """Write an adapter by its ending: safetensors, or PyTorch's own."""
+    """Write an adapter in the format its suffix names: safetensors or PyTorch's own."""
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.suffix == ".bin":
         torch.save(nested(tensors), path)

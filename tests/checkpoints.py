@@ -1,4 +1,4 @@
-"""Checkpoints in one file, with a configuration beside them or without, and what plain diffusers draws with them."""
+"""Single-file checkpoints, with or without a configuration beside them, and what plain diffusers draws with them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ STEPS, GUIDANCE, PROMPT = 3, 3.0, "a red cat"
 
 
 def copy_configuration(folder: Path, target: Path) -> Path:
-    """Copy the configuration of a pipeline's parts, without any weights."""
+    """Copy the configuration of a pipeline's parts, without weights."""
     target.mkdir(parents=True, exist_ok=True)
     shutil.copy(folder / "model_index.json", target)
     for part in PARTS:
@@ -36,7 +36,7 @@ def copy_configuration(folder: Path, target: Path) -> Path:
 
 
 def cache_configuration(folder: Path, *, repo: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Put a configuration where the Hub's client would have put that of a repository."""
+    """Put a configuration where the Hub client's cache would have that of a repository."""
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(cache))
     place, commit = cache / f"models--{repo.replace('/', '--')}", "0" * 40
     (place / "refs").mkdir(parents=True)
@@ -45,12 +45,12 @@ def cache_configuration(folder: Path, *, repo: str, cache: Path, monkeypatch: py
 
 
 def write_checkpoint(folder: Path, path: Path, *, beside: bool = True, **written: Any) -> ModelEntry:
-    """Write a folder's model into one file and describe it as the app does.
+    """Write a folder's model into one file and return the app's entry for it.
 
     Args:
-        folder: in diffusers layout.
+        folder: model in diffusers layout.
         path: of the file.
-        beside: whether its configuration is put beside it.
+        beside: whether to put its configuration beside it.
         written: as for `write_single_file`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -61,17 +61,17 @@ def write_checkpoint(folder: Path, path: Path, *, beside: bool = True, **written
 
 
 def load(entry: ModelEntry, **changes: object) -> LoadedModel:
-    """The model of an entry that is changed so."""
+    """Load the model of an entry, with some of its fields changed."""
     return load_model(replace(entry, **changes), device="cpu", dtype=torch.float32, report=lambda *_: None)
 
 
 def pose_pipeline(model: LoadedModel) -> Any:
-    """What a model draws with when it is asked for a pose."""
+    """Return the pipeline a model draws with when given a pose."""
     return model.pipeline("controlnet", controlnet=model.entry.controlnet("pose"))
 
 
 def draw_ours(model: LoadedModel, *, seed: int = 5) -> Tensor:
-    """Latents of one picture of words alone, by the engine's own path."""
+    """Return the latents of one picture drawn from words alone by the engine."""
     request = GenerateRequest(
         task="mix", prompt=PROMPT, steps=STEPS, guidance_scale=GUIDANCE, width=64, height=64, seed=seed
     )
@@ -81,7 +81,7 @@ def draw_ours(model: LoadedModel, *, seed: int = 5) -> Tensor:
 
 
 def draw_plainly(pipeline: Any, *, seed: int = 5, **changes: Any) -> Tensor:
-    """The same by plain diffusers."""
+    """Return the latents plain diffusers draws for the same request."""
     pipeline.set_progress_bar_config(disable=True)
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))
     settings = {"num_inference_steps": STEPS, "guidance_scale": GUIDANCE, "width": 64, "height": 64}
@@ -89,10 +89,10 @@ def draw_plainly(pipeline: Any, *, seed: int = 5, **changes: Any) -> Tensor:
 
 
 def plain_pipeline(folder: Path, scheduler: SchedulerMixin | None = None) -> DiffusionPipeline:
-    """Plain diffusers' pipeline over a folder, with another scheduler where one is given."""
+    """Return plain diffusers' pipeline for a folder, with another scheduler if one is given."""
     kind = StableDiffusionXLPipeline if (folder / "text_encoder_2").is_dir() else StableDiffusionPipeline
     pipeline = kind.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
-    # By whether weights can be trained torch.matmul takes one of two ways, whose last bits differ on some processors.
+    # torch.matmul takes one of two paths, depending on requires_grad; on some processors their last bits differ.
     pipeline.unet.requires_grad_(False)
     if scheduler is not None:
         pipeline.scheduler = scheduler

@@ -1,4 +1,4 @@
-"""What all tests share: an environment without a network, and one tiny model on disk."""
+"""What all tests share: an environment without network access, and tiny models on disk."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-# The models are too small to be shared between cores: waiting for each other takes longer than the work.
+# The models are too small to split across cores: synchronising takes longer than the work.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-# A shell that runs the tests in the background has them ignore what Ctrl+C sends, and with them all that they start.
+# A shell that runs the tests in the background makes them, and every process they start, ignore Ctrl+C.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
-# One folder for all that is uploaded and made: Gradio looks the folder up anew each time, for every app in the process.
+# One folder for uploads and results: Gradio reads the variable anew each time, for every app in the process.
 os.environ["GRADIO_TEMP_DIR"] = tempfile.mkdtemp(prefix="gradio-")
 
-# A client reads all the certificates of the world anew, though what the tests ask is on this machine and plain HTTP.
+# Each client would load all root certificates again, though the tests only talk plain HTTP to this machine.
 ssl.create_default_context = functools.cache(ssl.create_default_context)
 
 from pathlib import Path  # noqa: E402 - the environment is read when the libraries are imported
@@ -37,21 +37,21 @@ import httpx  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 
-# A busy machine may need more than the five seconds in which HTTPX, and Gradio's client by it, expects an answer.
+# On a busy machine an answer may take longer than the five seconds HTTPX, and so Gradio's client, allows.
 for _wait in ("connect", "read", "write", "pool"):
     setattr(httpx._config.DEFAULT_TIMEOUT_CONFIG, _wait, 200.0)
 
 
 def pytest_xdist_auto_num_workers() -> int:
-    """Half as many workers again as there are cores, as pages and processes are often waited for; 4 GB for each."""
+    """Return 1.5 workers per core, as tests often wait for pages and processes, but at most one per 4 GB of memory."""
     return max(1, min((psutil.cpu_count() or 1) * 3 // 2, psutil.virtual_memory().total // 4_000_000_000))
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """With -n, let the files of the most slow tests come first, so that no worker waits for another's at the end.
+    """With -n, put the files with the most slow tests first, so that no worker waits for another at the end.
 
-    Left to itself xdist begins with the files of the most tests, which are the quickest.
+    By default xdist begins with the files with the most tests, which are the quickest.
     """
     if hasattr(config, "workerinput"):
         slow = Counter(item.path for item in items if item.get_closest_marker("slow"))
@@ -59,13 +59,13 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Leave the libraries, which stay, out of what is looked through whenever a model's memory is given back."""
+    """Freeze the imported libraries, so that garbage collection on unloading a model skips them."""
     gc.collect()
     gc.freeze()
 
 
 def pytest_sessionfinish() -> None:
-    """Wait for models that are still being loaded: Python cannot end while a thread of the background is in PyTorch."""
+    """Wait for models still being loaded: Python cannot exit while a background thread is in PyTorch."""
     for thread in threading.enumerate():
         if thread.name.startswith("load "):
             thread.join(timeout=60)
@@ -74,7 +74,7 @@ def pytest_sessionfinish() -> None:
 
 @pytest.fixture(scope="session")
 def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete random model in the layout of assets/toybox; do not write into it."""
+    """A complete random model in the layout of assets/toybox. Do not write into it."""
     from tests.tiny_models import tiny_bundle
 
     return tiny_bundle(tmp_path_factory.mktemp("models") / "tiny")
@@ -82,7 +82,7 @@ def tiny_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A second random model of the same shape with other weights."""
+    """A second random model of the same shape with different weights."""
     from tests.tiny_models import tiny_bundle
 
     return tiny_bundle(tmp_path_factory.mktemp("models") / "other", seed=7)
@@ -90,7 +90,7 @@ def other_bundle_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The first random model with a pose reader of its own, which finds a pose in every picture."""
+    """A copy of the first random model whose own pose reader finds a pose in every picture."""
     from tests.tiny_models import tiny_toy_reader
     from toybox.recipe.training import save_halves
 
@@ -102,7 +102,7 @@ def reading_bundle_dir(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathF
 
 @pytest.fixture(scope="session")
 def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A work folder in which the tiny recipe of the bundled model has run whole, once; do not write into it."""
+    """A work folder in which the tiny recipe of the bundled model has run once, completely. Do not write into it."""
     from filelock import FileLock
 
     from tests.precision import own_precision
@@ -110,7 +110,7 @@ def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from toybox.recipe.stages import run
 
     folder = tmp_path_factory.getbasetemp()
-    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has its own folder beside those of the others
+    if "PYTEST_XDIST_WORKER" in os.environ:  # each worker has its own folder; they lie side by side
         folder = folder.parent
     with FileLock(folder / "recipe.lock"), own_precision():
         run(TINY, folder / "recipe", [])
@@ -119,7 +119,7 @@ def recipe_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def served_app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
-    """The address and the engine of an app whose model is loaded; whoever counts its jobs begins with those there."""
+    """The address and engine of an app whose model is loaded; its job list may hold what earlier tests submitted."""
     from tests.engine.conftest import TIMEOUT_S
     from tests.ui.serving import served_engine
 
@@ -130,7 +130,7 @@ def served_app(tiny_bundle_dir: Path) -> Iterator[tuple[str, WatchedEngine]]:
 
 @pytest.fixture(scope="session")
 def tiny_sdxl_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete random SDXL; do not write into it."""
+    """A complete random SDXL. Do not write into it."""
     from tests.tiny_sdxl import tiny_sdxl_bundle
 
     return tiny_sdxl_bundle(tmp_path_factory.mktemp("models") / "tiny-xl")

@@ -1,6 +1,6 @@
-"""Run by `test_options` where a request has one option more, `eta`, that nothing but its declaration knows of.
+"""Run by `test_options` with one more request option, `eta`, which is known only from its declaration.
 
-Usage: python tests/declared_anew.py BUNDLE FOLDER, with the folder of the changed package before all others.
+Usage: python tests/declared_anew.py BUNDLE FOLDER, with the folder of the changed package first on the path.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def check_it_is_checked() -> None:
-    """It is refused in the words that all are refused in."""
+    """Check that a bad value is refused with the usual message."""
     values: dict[str, Any] = {"prompt": "a cat", "eta": 3}
     try:
         build_request("mix", values)
@@ -53,7 +53,7 @@ def check_it_is_checked() -> None:
 
 
 def check_the_page_has_it(parts: Parts) -> None:
-    """It lies among the settings, for every task, with its own words and bounds."""
+    """Check that every task's settings have the option, with its own words and bounds."""
     for tab in parts.tabs:
         slider = parts.inputs_of(tab)["eta"]
         assert isinstance(slider, gr.Slider)
@@ -62,7 +62,7 @@ def check_the_page_has_it(parts: Parts) -> None:
 
 
 def drawn(studio: Studio, *, eta: float) -> str:
-    """Draw by the API, whose endpoints all take it, and return the file."""
+    """Draw through the API, checking that every endpoint takes the option, and return the file."""
     for task in TASKS:
         signature = inspect.signature(endpoint_of(task, studio=studio))
         assert list(signature.parameters)[-1] == "eta", "what programs were promised stays in its place"
@@ -75,7 +75,7 @@ def drawn(studio: Studio, *, eta: float) -> str:
 
 
 def check_it_is_restored(parts: Parts, studio: Studio, file: str) -> None:
-    """The file makes the same request, and sets the page so that it asks for the same."""
+    """Check that the file restores the same request, and sets the page to send the same."""
     update = Restorer(parts, studio=studio).from_upload({"path": file})
     asked: GenerateRequest = build_request("mix", inputs_after(parts, "mix", update))
     for request in (read_request(file), asked):

@@ -1,6 +1,6 @@
-"""Run by `test_detectors` where there is one detector more that nothing but its module and its line knows of.
+"""Run by `test_detectors` with one more detector, known only from its module and its line in the registry.
 
-Usage: python tests/detector_anew.py BUNDLE FOLDER, with the folder of the changed package before all others.
+Usage: python tests/detector_anew.py BUNDLE FOLDER, with the folder of the changed package first on the path.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ PHOTO = Image.linear_gradient("L").convert("RGB")
 
 
 def main() -> None:
-    """Follow the detector from its line to the page, the API and a pose that it finds."""
+    """Follow the detector from its registration to the page, the API and a pose it finds."""
     bundle, folder = map(Path, sys.argv[1:])
     with opened_page(bundle, temporary=folder) as (parts, studio):
         check_programs_may_choose_it(studio)
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def check_programs_may_choose_it(studio: Studio) -> None:
-    """The API's signature and its documentation name it, and it is no other value."""
+    """Check that the API's signature and documentation name it, and that other values are refused."""
     offered = get_args(inspect.signature(endpoint_of("pose", studio=studio)).parameters["pose_detector"].annotation)
     assert offered == ("openpose", "dwpose", "middle")
     control: Any = hidden_inputs("pose", shared={})["pose_detector"]
@@ -77,7 +77,7 @@ def check_programs_may_choose_it(studio: Studio) -> None:
 
 
 def check_people_may_choose_it(parts: Parts) -> None:
-    """The page offers it with what is to be known of it."""
+    """Check that the page offers it with its help text."""
     tab = parts.tab_of("pose")
     radio = parts.inputs_of(tab)["pose_detector"]
     assert isinstance(radio, gr.Radio)
@@ -87,7 +87,7 @@ def check_people_may_choose_it(parts: Parts) -> None:
 
 
 def check_it_finds_somebody(studio: Studio) -> None:
-    """It looks for the pose in a photo, and a picture is drawn after what it found."""
+    """Check that it finds the pose in a photo, and that a picture is drawn from such a pose."""
     search = studio.engine.find_pose(PHOTO, model="toybox", options=PoseOptions(pose_detector="middle"))
     sheet = search.result(60)
     assert isinstance(sheet, PoseSheet)
@@ -97,7 +97,7 @@ def check_it_finds_somebody(studio: Studio) -> None:
 
 
 def check_what_it_cannot_do_is_told(studio: Studio) -> None:
-    """Fingers that it does not find are not left out in silence."""
+    """Check that asking for fingers, which it cannot find, raises an error instead of leaving them out silently."""
     wanted = PoseOptions(pose_detector="middle", pose_hands=True)
     try:
         studio.engine.find_pose(PHOTO, model="toybox", options=wanted).result(60)

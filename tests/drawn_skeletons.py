@@ -1,4 +1,4 @@
-"""Skeletons as other programs draw them, in pixels and with OpenCV alone: nothing of it is the app's own drawing."""
+"""Skeletons as other programs draw them, using only OpenCV and none of the app's own drawing code."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _CIRCLE: tuple[Rgb, ...] = (
 
 @dataclass(frozen=True)
 class Style:
-    """How a program draws: the colours of joints and bones, and which bones there are."""
+    """A program's drawing style: which bones there are, and the colours of joints and bones."""
 
     joints: Sequence[Rgb]
     bones: Sequence[tuple[int, int]]
@@ -49,7 +49,7 @@ _OPENPOSE = (
     *((170, 0, 255), (255, 0, 255), (85, 0, 255)),
 )
 OPENPOSE_18 = Style(_OPENPOSE, _BONES, [_OPENPOSE[second] for _, second in _BONES])
-# The middle of the hips is its nineteenth point here.
+# The middle of the hips is point 18 here.
 _BONES_25 = ((1, 18), *((18, second) if second in (8, 11) else (first, second) for first, second in _BONES))
 OPENPOSE_25 = Style(
     (*_OPENPOSE, (255, 0, 0)), _BONES_25, [(*_OPENPOSE, (255, 0, 0))[second] for _, second in _BONES_25]
@@ -67,7 +67,7 @@ def drawn(
     radius: int = 4,
     hairlines: bool = False,
 ) -> Image.Image:
-    """Draw people, mode "RGB": bones as ellipses, or as lines of one pixel, and the joints' dots over them."""
+    """Draw people in mode "RGB": bones as ellipses or one-pixel lines, with the joints' dots on top."""
     canvas = np.full((size[1], size[0], 3), ground, dtype=np.uint8)
     empty = canvas.copy()
     for person in people:
@@ -101,24 +101,24 @@ def _ellipse(start: tuple[float, float], end: tuple[float, float], half_width: i
 
 
 def moved(person: Spots, *, by: tuple[float, float] = (0, 0), scale: float = 1.0) -> Spots:
-    """Shrink or enlarge somebody about the upper left corner, then shift them."""
+    """Scale a person about the upper left corner, then shift them."""
     return [spot and (spot[0] * scale + by[0], spot[1] * scale + by[1]) for spot in person]
 
 
 def without(person: Spots, *joints: int) -> Spots:
-    """Leave joints out."""
+    """Return the person without some joints."""
     return [None if joint in joints else spot for joint, spot in enumerate(person)]
 
 
 def jpeg(picture: Image.Image, quality: int) -> Image.Image:
-    """What is left of a picture after JPEG."""
+    """Return the picture after a JPEG round trip."""
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", quality=quality)
     return Image.open(buffer).convert("RGB")
 
 
 def as_openpose(*people: Spots, confidence: float = 0.9) -> list[list[float]]:
-    """The flat lists of numbers in which OpenPose's files hold people."""
+    """Return people as the flat lists of numbers OpenPose's files hold."""
     return [
         [value for spot in person for value in ((*spot, confidence) if spot else (0.0, 0.0, 0.0))] for person in people
     ]

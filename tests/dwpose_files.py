@@ -1,4 +1,4 @@
-"""DWPose's two networks in their published shapes, small, and with the same answer to every picture."""
+"""DWPose's two networks: small, with the published input and output shapes, and the same answer to every picture."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ FINDER, POSE = "yolox_l.onnx", "dw-ll_ucoco_384.onnx"
 
 
 def constant_network(path: Path, *, side: tuple[int, int], outputs: dict[str, np.ndarray]) -> None:
-    """Write a network that answers the same to every picture (1, 3, height, width)."""
+    """Write a network that gives constant outputs for any picture (1, 3, height, width)."""
     import onnx  # pyright: ignore[reportMissingImports]
 
     helper: Any = onnx.helper
@@ -28,7 +28,7 @@ def constant_network(path: Path, *, side: tuple[int, int], outputs: dict[str, np
 
 
 def finder_output(people: dict[int, float], *, kind: int = 0) -> np.ndarray:
-    """Boxes about the middles of cells of 32 pixels, each 128 pixels wide and 256 high, as YOLOX gives them."""
+    """Return boxes centred on 32-pixel cells, each 128 pixels wide and 256 high, in YOLOX's output format."""
     output = np.zeros((1, CELLS, 85), dtype=np.float32)
     first = CELLS - 20 * 20
     for cell, confidence in people.items():
@@ -38,7 +38,7 @@ def finder_output(people: dict[int, float], *, kind: int = 0) -> np.ndarray:
 
 
 def pose_output(*, seen: slice = slice(None)) -> dict[str, np.ndarray]:
-    """All points of a person in one column, from the top down, as far as they are seen."""
+    """Return all points of a person in one column, from the top down; only those in `seen` have any confidence."""
     across, down = np.zeros((1, 133, 576)), np.zeros((1, 133, 768))
     for point in range(133)[seen]:
         across[0, point, 288], down[0, point, 5 * point] = 0.9, 0.9
@@ -46,7 +46,7 @@ def pose_output(*, seen: slice = slice(None)) -> dict[str, np.ndarray]:
 
 
 def dwpose_files(folder: Path) -> None:
-    """Write networks that find two people beside each other, and are too unsure of a third one."""
+    """Write networks that find two people side by side, and a third with too little confidence."""
     boxes = finder_output({205: 0.9, 215: 0.8, 300: 0.2})
     constant_network(folder / FINDER, side=(640, 640), outputs={"boxes": boxes})
     constant_network(folder / POSE, side=(384, 288), outputs=pose_output())

@@ -1,4 +1,4 @@
-"""How much work something is: what no other test of the process, and no other process, can add to."""
+"""Measures the CPU work of a call, to which no other test or process can add."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ TRIES = 3
 
 
 def check_cpu_s(take: Callable[[], object], *, most: float) -> None:
-    """Make sure that a call takes so many seconds of this thread's time at most.
+    """Check that a call takes at most `most` seconds of this thread's CPU time.
 
-    The garbage collector rests meanwhile: it would go through whatever other tests left in this process. A machine
-    whose cores are lent elsewhere counts that as our time, so what took longer is tried again.
+    Garbage collection is off meanwhile, as it would also traverse what other tests left in this process. A virtual
+    machine may count time stolen from it as the thread's, so a call that took longer is tried again.
     """
     took = list[float]()
     was_on = gc.isenabled()

@@ -1,4 +1,4 @@
-"""Fixtures for tests of models that lie on the Hub: a Hub on this machine, and an empty cache for it."""
+"""Fixtures for tests of models on the Hub: a Hub on this machine, and an empty cache for it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from tests.hub_server import COMMIT, FakeHub, serving
 SMALL = b'{"a": 1}'
 LARGE = bytes(range(256)) * 4096 * 3
 WEIGHTS, ADAPTER = "unet/w.fp16.safetensors", "models/a.safetensors"
-# Two of the three megabytes of either, which are read by the megabyte, and a half.
+# Two of the three megabytes of either file, which is read in megabytes, and a half.
 MOST = 5 * 2**19
 
 
 @pytest.fixture
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache; downloading is switched off, as everywhere in the tests."""
+    """An empty cache; downloading is off, as in all tests."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "assets"))
     return tmp_path / "hub"
@@ -31,7 +31,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
-    """A Hub with a base repository of a small and a large file, and one of adapters; downloading is switched on."""
+    """A Hub with a base repository of a small and a large file, and one of adapters; downloading is on."""
     repos = {
         "maker/base": {"model_index.json": SMALL, WEIGHTS: LARGE, "unet/w.bin": b"a pickle"},
         "maker/adapters": {ADAPTER: LARGE[::-1]},
@@ -42,7 +42,7 @@ def hub(cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHub]:
 
 
 def point_at(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let huggingface_hub believe that a Hub of ours is the real one."""
+    """Make huggingface_hub use our Hub instead of the real one."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     monkeypatch.setattr(constants, "ENDPOINT", hub.url)
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", hub.url + "/{repo_id}/resolve/{revision}/{filename}")
@@ -50,7 +50,7 @@ def point_at(hub: FakeHub, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def hub_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
-    """Make an entry of parts, by default of everything harmless in `hub`."""
+    """Return a function that makes an entry of Hub parts, by default of every safe file in `hub`."""
 
     def make(files: Mapping[str, Mapping[str, str]] | None = None) -> ModelEntry:
         files = files or {
@@ -64,7 +64,7 @@ def hub_entry(tmp_path: Path) -> Callable[..., ModelEntry]:
 
 
 def real_files(bundle: Path) -> dict[str, bytes]:
-    """The content of a tiny bundle, as a repository would have it."""
+    """Return the files of a tiny bundle as a repository would hold them."""
     harmless = {".json", ".txt", ".safetensors"}
     paths = {path.relative_to(bundle).as_posix(): path for path in bundle.rglob("*") if path.suffix in harmless}
     return {name: path.read_bytes() for name, path in paths.items() if name not in ("ipa_studio.json", "words.json")}
@@ -72,7 +72,7 @@ def real_files(bundle: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def real_entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
-    """A tiny model that is all in the repository "maker/real"."""
+    """The entry of a tiny model that is entirely in the repository "maker/real"."""
     here = entry_from_folder(tiny_bundle_dir, name="real")
     folder = tmp_path / "assets" / "real"
     content = real_files(tiny_bundle_dir)

@@ -1,4 +1,4 @@
-"""A Hugging Face Hub of one's own: as much of its HTTP as a download needs, with every mishap on demand."""
+"""A fake Hugging Face Hub: as much of its HTTP API as a download needs, with every failure on demand."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ _FILE = re.compile(r"/(?P<repo>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<path
 
 @dataclass
 class FakeHub:
-    """What the server serves, and what it was asked.
+    """What the server serves, and a record of what was requested.
 
     Attributes:
-        repos: repository to the content of its files; all of them are at the commit COMMIT.
+        repos: files and their content by repository; all are at the commit COMMIT.
         url: of the server.
-        cut_after: path to the number of bytes after which the connection is cut, once.
-        spoiled: path to how many more times its content arrives with one byte changed.
-        refusals: repository to the status and the Hub's own error code that every question about it is answered with.
+        cut_after: by path, the number of bytes after which the connection is cut, once.
+        spoiled: by path, how many more times the content is sent with one byte changed.
+        refusals: by repository, the status and Hub error code every request about it is answered with.
         pause_s: wait in seconds before each 64 KiB of content.
-        held_after: path to the number of bytes after which its content waits for `goes_on`.
+        held_after: by path, the number of bytes after which the content waits for `goes_on`.
         goes_on: when set, no content waits any more.
         sent: bytes of content sent, by path.
-        begun: path and first byte of every sending of a content.
+        begun: path and first byte of every transfer begun.
         asked: method and path of every request.
     """
 
@@ -52,7 +52,7 @@ class FakeHub:
 
 @contextmanager
 def serving(hub: FakeHub) -> Iterator[FakeHub]:
-    """Serve a Hub on a free port of this machine."""
+    """Serve a fake Hub on a free port of this machine."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"hub": hub}))
     server.daemon_threads = True
     hub.url = f"http://127.0.0.1:{server.server_address[1]}"
@@ -125,7 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         return None
 
     def pour(self, path: str, content: bytes, *, begin: int) -> None:
-        """Send the content, with the mishaps that the Hub is told to have."""
+        """Send the content, with whatever failures are set for it."""
         self.hub.begun.append((path, begin))
         if self.hub.spoiled[path] > 0:
             self.hub.spoiled[path] -= 1
@@ -136,7 +136,7 @@ class _Handler(BaseHTTPRequestHandler):
             if start >= self.hub.held_after.get(path, end):
                 self.hub.goes_on.wait()
             piece = content[start : min(start + 2**16, end)]
-            self.hub.sent[path] += len(piece)  # before whoever gets the last piece can look
+            self.hub.sent[path] += len(piece)  # counted before the recipient of the last piece can look
             try:
                 self.wfile.write(piece)
             except OSError:
@@ -148,7 +148,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 def etag(path: str, content: bytes) -> str:
-    """The Hub's name for a content: SHA-256 for weights, what git calls it for small files."""
+    """Return the Hub's ETag of a file: SHA-256 for weights, the git blob hash for small files."""
     if path.endswith(".safetensors"):
         return hashlib.sha256(content).hexdigest()
     return hashlib.sha1(f"blob {len(content)}\0".encode() + content).hexdigest()

@@ -1,4 +1,4 @@
-"""What a hostile PyTorch file holds."""
+"""A stand-in for what a hostile PyTorch file holds."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 class Malicious:
-    """Unpickling makes a folder."""
+    """An object that makes a folder when unpickled."""
 
     def __init__(self, path: Path) -> None:
         self.path = path

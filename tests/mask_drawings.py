@@ -1,4 +1,4 @@
-"""Masks as people draw them, of one picture and one spot in it, and what is said of them."""
+"""Masks as people draw them, all of one spot in one picture, and how well a mask matches it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def photo(size: tuple[int, int] = SIZE, seed: int = 0) -> Image.Image:
 
 
 def spot(size: tuple[int, int] = SIZE) -> Image.Image:
-    """Where something is marked: an ellipse, mode "L"."""
+    """Return the marked spot, an ellipse, as a mask of mode "L"."""
     mask = Image.new("L", size)
     ImageDraw.Draw(mask).ellipse(SPOT, fill=255)
     return mask
@@ -62,13 +62,13 @@ def numbers(inside: int, outside: int, kind: type[np.generic] = np.uint8) -> Ima
 
 
 def agreement(mask: MaskFile, wanted: np.ndarray = MARKED) -> float:
-    """Pixels that both mark, as a share of those that any of the two marks."""
+    """Return the intersection over union of a mask's marked pixels and the wanted ones."""
     marked = np.asarray(mask.mask) > 0
     return float((marked & wanted).sum() / (marked | wanted).sum())
 
 
 def mask_with(*boxes: tuple[int, int, int, int], size: tuple[int, int] = (100, 60)) -> Image.Image:
-    """White boxes on black."""
+    """Return a mask of white boxes on black."""
     mask = Image.new("L", size, 0)
     for box in boxes:
         mask.paste(255, box)

@@ -1,4 +1,4 @@
-"""Files as results are, with notes of any content, put together without the code that writes and reads them."""
+"""Result files with arbitrary metadata, made without the app's code that writes and reads it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MARK = b"ip_adapter_studio\0"
 
 
 def noted_file(path: Path, picture: Image.Image, output_format: OutputFormat, notes: Mapping[str, str]) -> Path:
-    """Write a picture with notes by their names, and return the file's path."""
+    """Write a picture with the given notes, by name, and return the file's path."""
     if output_format == "png":
         info = PngInfo()
         for name, text in notes.items():
@@ -28,7 +28,7 @@ def noted_file(path: Path, picture: Image.Image, output_format: OutputFormat, no
 
 
 def with_data(path: Path, picture: Image.Image, output_format: OutputFormat, data: bytes) -> Path:
-    """Write a JPEG or WebP with data where notes stand in it, and return the file's path."""
+    """Write a JPEG or WebP with raw data where its notes go, and return the file's path."""
     if output_format == "webp":
         exif = Image.Exif()
         exif[ExifTags.IFD.Exif] = {ExifTags.Base.MakerNote: MARK + data}

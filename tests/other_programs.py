@@ -1,4 +1,4 @@
-"""Pictures with the notes that other programs write, made here from what those programs' sources say they write."""
+"""Pictures with the metadata other programs write, made here after those programs' source code."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ COMFY = {
     "9": node("SaveImage", filename_prefix="x", images=["8", 0]),
 }
 
-# What is read of them.
+# The settings read from them.
 FOX = {"prompt": "a fox in a blue coat", "negative_prompt": "blurry", "seed": 4242, "size": (512, 384)}
 OF_COMFY = {
     **FOX,
@@ -95,7 +95,7 @@ OF_COMFY = {
 
 
 def comfy(**changes: Any) -> dict[str, Any]:
-    """The simple graph with other nodes; a node that is None is left out, single inputs are changed by "3__seed"."""
+    """Return the simple graph with nodes changed: None removes a node, a name like "3__seed" changes one input."""
     graph = json.loads(json.dumps(COMFY))
     for name, value in changes.items():
         key, _, field = name.lstrip("_").partition("__")
@@ -107,7 +107,7 @@ def comfy(**changes: Any) -> dict[str, Any]:
 
 
 def png(path: Path, *, behind: bool = False, **notes: Any) -> Path:
-    """A PNG with text notes; what is no text is written as JSON. `behind` puts them behind the pixels."""
+    """Write a PNG with text notes, values other than text as JSON; `behind` puts the notes after the pixels."""
     info = PngInfo()
     for key, value in notes.items():
         info.add_itxt(key.replace("_metadata_", "-"), value if isinstance(value, str) else json.dumps(value))
@@ -120,7 +120,7 @@ def png(path: Path, *, behind: bool = False, **notes: Any) -> Path:
 
 
 def exif(path: Path, comment: bytes | str | None = None, *, whole: bool = True, **tags: str) -> Path:
-    """A JPEG or WebP with a comment, where cameras put it or (not `whole`) among the first tags, and other tags."""
+    """Write a JPEG or WebP with tags and a comment, in the Exif IFD as cameras do or (not `whole`) in the first IFD."""
     written = Image.Exif()
     place: Any = written.get_ifd(ExifTags.IFD.Exif) if whole else written
     if comment is not None:

@@ -1,7 +1,7 @@
-"""Files as people send them, with the colour profiles of their cameras, and what a colour-managed viewer shows of them.
+"""Files as people send them, with their cameras' colour profiles, and how a colour-managed viewer shows them.
 
-Nothing here comes from the project: profiles are written from their specification, and what is right is computed by
-the matrices that CSS Color 4 prints.
+Nothing here comes from the app's code: profiles are written from their specification, and expected colours are
+computed with the matrices printed in CSS Color 4.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ COLOURS = np.array([(230, 40, 40), (40, 200, 60), (40, 70, 220), (240, 170, 130)
 """In sRGB, and inside of every space below."""
 
 _D50 = (0.9642, 1.0, 0.8249)
-# Red, green and blue as XYZ under D50, as the makers' own profiles have them.
+# Red, green and blue as XYZ under D50, as in the makers' own profiles.
 _P3 = ((0.51512, 0.2412, -0.00105), (0.29198, 0.69225, 0.04189), (0.1571, 0.06657, 0.78407))
 _ADOBE = ((0.60974, 0.31111, 0.01947), (0.20528, 0.62567, 0.06087), (0.14919, 0.06322, 0.74457))
 
@@ -34,7 +34,7 @@ _SRGB_TO_2020 = np.array(
 
 
 def noise(width: int = 40, height: int = 24) -> Image.Image:
-    """A picture full of detail that is the same every time."""
+    """Return a picture full of detail, the same every time."""
     return Image.fromarray(np.random.default_rng(0).integers(0, 256, (height, width, 3), dtype=np.uint8))
 
 
@@ -45,12 +45,12 @@ def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
 
 
 def patches(colours: np.ndarray, *, side: int = 16) -> Image.Image:
-    """A row of squares, each of one colour."""
+    """Return a row of squares, each of one colour."""
     return Image.fromarray(np.repeat(np.repeat(colours[None].astype(np.uint8), side, axis=0), side, axis=1))
 
 
 def middles(image: Image.Image, *, side: int = 16) -> np.ndarray:
-    """What the middle of each square has become."""
+    """Return the colour in the middle of each square."""
     return np.asarray(image)[side // 2, side // 2 :: side].astype(int)
 
 
@@ -67,7 +67,7 @@ def _in(matrix: np.ndarray, curve: Callable[[np.ndarray], np.ndarray]) -> np.nda
 
 
 def in_p3() -> np.ndarray:
-    """`COLOURS` as a file in Display P3 has them."""
+    """Return `COLOURS` as encoded in Display P3."""
     return _in(_SRGB_TO_P3, coded)
 
 
@@ -76,7 +76,7 @@ def in_adobe_rgb() -> np.ndarray:
 
 
 def in_2020() -> np.ndarray:
-    """`COLOURS` with the primaries of BT.2020 and the curve of sRGB."""
+    """Return `COLOURS` as encoded with the primaries of BT.2020 and the curve of sRGB."""
     return _in(_SRGB_TO_2020, coded)
 
 
@@ -89,12 +89,12 @@ def adobe_profile() -> bytes:
 
 
 def srgb_profile(*, exponent: float = 1) -> bytes:
-    """Of sRGB, with more or less light in the middle than it has."""
+    """Return an sRGB profile whose midtones are brighter or darker than they should be unless `exponent` is 1."""
     return _rgb_profile(tuple(map(tuple, _SRGB_TO_XYZ_D50.T)), lambda coded: linear(coded) ** exponent)
 
 
 def linear_grey_profile() -> bytes:
-    """Of grey whose numbers are light itself."""
+    """Return a greyscale profile with a linear curve."""
     return _profile(b"GRAY", b"XYZ ", {b"wtpt": _xyz(_D50), b"kTRC": _curve(lambda coded: coded)})
 
 
@@ -102,7 +102,7 @@ CMYK_PAPER, CMYK_CYAN, CMYK_BLACK = (255, 255, 255), (20, 110, 190), (30, 30, 30
 
 
 def cmyk_profile() -> bytes:
-    """Of four inks: what they come to on `CMYK_PAPER` is unlike what a plain conversion makes of them."""
+    """Return a CMYK profile whose colours on `CMYK_PAPER` differ clearly from a naive conversion's."""
     inks = np.array([CMYK_PAPER, CMYK_BLACK, (240, 220, 40), (200, 20, 90), CMYK_CYAN]) / 255
     corners = []
     for index in range(16):
@@ -121,12 +121,12 @@ def cmyk_profile() -> bytes:
 
 
 def lab_of_srgb(colours: np.ndarray) -> np.ndarray:
-    """L*, a* and b* (under D50) of colours (N, 3), 0..255."""
+    """Return L*, a* and b* (under D50) of sRGB colours (N, 3), 0..255."""
     return np.array([_lab(linear(colour / 255)) for colour in colours])
 
 
 def png_with(image: Image.Image, *chunks: tuple[bytes, bytes]) -> bytes:
-    """A PNG with further chunks behind its header."""
+    """Return a PNG with extra chunks right after its header."""
     data = encoded(image)
     extra = b"".join(
         struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(name + body))
@@ -142,7 +142,7 @@ def _rgb_profile(primaries: tuple[tuple[float, ...], ...], curve: Callable[[np.n
 
 
 def _profile(space: bytes, connection: bytes, tags: dict[bytes, bytes], *, kind: bytes = b"mntr") -> bytes:
-    """A profile of ICC version 2.1."""
+    """Return an ICC profile of version 2.1."""
     tags = {b"desc": b"desc" + struct.pack(">4xI", 2) + b"t\0" + bytes(78), b"cprt": b"text" + bytes(5), **tags}
     start = 132 + 12 * len(tags)
     table, body = struct.pack(">I", len(tags)), b""

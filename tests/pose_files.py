@@ -1,4 +1,4 @@
-"""Weights of pose detectors in their published layout, small, and with nobody to be found by them."""
+"""Small pose detector weights in their published layout, with which nobody is ever found."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ NAMES = ("body_pose_model.pth", "hand_pose_model.pth", "facenet.pth")
 
 
 def openpose_files() -> dict[str, bytes]:
-    """All three files, the first one of some megabytes."""
+    """Return all three files; the first is padded to some megabytes."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from controlnet_aux.open_pose.face import FaceNet
         from controlnet_aux.open_pose.model import bodypose_model, handpose_model
     with torch.device("meta"):
         body, hand, face = bodypose_model(), handpose_model(), FaceNet()
-    # What is published of body and hand has the layers' own names; numbers that nobody asks for may be there as well.
+    # The published body and hand weights are keyed by bare layer names; unused extra tensors are allowed.
     states: list[dict[str, Any]] = [
         {name.partition(".")[2]: zeros(tensor) for name, tensor in net.state_dict().items()} for net in (body, hand)
     ]
@@ -38,18 +38,18 @@ def openpose_files() -> dict[str, bytes]:
 
 
 def zeros(like: torch.Tensor) -> torch.Tensor:
-    """As many zeros as another tensor has numbers, of which a file needs only one."""
+    """Return zeros in another tensor's shape, expanded from one so that a file stores only that one."""
     return torch.zeros(1).expand(like.shape)
 
 
 def saved(state: Any) -> bytes:
-    """The content of a file of weights."""
+    """Return the bytes of a file of weights."""
     buffer = io.BytesIO()
     torch.save(state, buffer)
     return buffer.getvalue()
 
 
 def pin_to_the_tests_hub(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let the weights be looked for at the only commit that a Hub of the tests has."""
+    """Pin the detectors to the only commit the tests' Hub has."""
     pinned = {name: replace(detector, revision=COMMIT) for name, detector in DETECTORS.items()}
     monkeypatch.setattr(pose_search, "DETECTORS", pinned)

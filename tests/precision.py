@@ -1,4 +1,4 @@
-"""Training in more than one precision within one process of tests."""
+"""Training in more than one precision within one test process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from accelerate.state import AcceleratorState
 
 @contextmanager
 def own_precision() -> Iterator[None]:
-    """Lets what it encloses train in another precision than the rest: accelerate allows a process only one."""
+    """Let the enclosed code train in its own precision: accelerate allows only one per process."""
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)

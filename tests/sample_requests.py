@@ -1,4 +1,4 @@
-"""A request of each task in which every field has a value, none of them the default: nothing of it may get lost."""
+"""A request of each task in which every field differs from its default, so that no lost field goes unnoticed."""
 
 from __future__ import annotations
 
@@ -90,18 +90,18 @@ OF_TASK: dict[str, dict[str, Any]] = {
 
 
 def sample_request(task: str, **changes: Any) -> GenerateRequest:
-    """The sample of a task, with some fields changed."""
+    """Return a task's sample request, with some fields changed."""
     return GenerateRequest(task=task, **{**EVERYWHERE, **OF_TASK[task], **changes})  # type: ignore[arg-type]
 
 
 def differences(one: GenerateRequest, other: GenerateRequest) -> list[str]:
-    """Names of the fields in which two requests differ; pictures are compared by their pixels."""
+    """Return the names of the fields in which two requests differ; pictures are compared by their pixels."""
     names = [field.name for field in dataclasses.fields(GenerateRequest)]
     return [name for name in names if plain(getattr(one, name)) != plain(getattr(other, name))]
 
 
 def plain(value: Any) -> Any:
-    """What can be compared: pictures by their size and pixels."""
+    """Return a value in comparable form: pictures by size and pixels."""
     if isinstance(value, Image.Image):
         return value.size, value.convert("RGB").tobytes()
     if isinstance(value, Reference):

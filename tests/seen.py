@@ -1,4 +1,4 @@
-"""What is seen of HTML."""
+"""The text a reader sees of HTML."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ _PARAGRAPH = re.compile(r"<p\b[^>]*>(.*?)</p>", re.DOTALL)
 
 
 def text_of(content: object) -> str:
-    """The text of some HTML."""
+    """Return the text of some HTML."""
     return html.unescape(_TAG.sub("", str(content)))
 
 
 def paragraphs(content: str) -> list[str]:
-    """The text of each paragraph of some HTML."""
+    """Return the text of each paragraph of some HTML."""
     return [text_of(each) for each in _PARAGRAPH.findall(content)]

@@ -1,7 +1,7 @@
-"""The original one-file layout of Stable Diffusion 1.x and of SDXL, written from a folder in diffusers layout.
+"""The original single-file layout of Stable Diffusion 1.x and SDXL, written from a folder in diffusers layout.
 
-The names are those of CompVis/stable-diffusion and Stability-AI/generative-models, whose checkpoints these are; SDXL's
-second text encoder has those of mlfoundations/open_clip.
+The names are those of the original code, CompVis/stable-diffusion and Stability-AI/generative-models; SDXL's second
+text encoder has those of mlfoundations/open_clip.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ def write_single_file(
     """Write the UNet, VAE and text encoder of a folder into one file.
 
     Args:
-        folder: of a Stable Diffusion 1.x or SDXL in diffusers layout, safetensors.
+        folder: Stable Diffusion 1.x or SDXL in diffusers layout, safetensors.
         path: of the file.
         layers_per_block: of its UNet.
-        text_layout: how the first text encoder's tensors are called: as in 2023, as before that (without
-            "text_model."), or as in Stable Diffusion 2.
-        more: tensors that stand in the file beside the model's, such as `v_pred`.
-        notes: of the file's maker.
+        text_layout: naming of the first text encoder's tensors: as in 2023, as before that (without "text_model."), or
+            as in Stable Diffusion 2.
+        more: tensors to put into the file beside the model's, such as `v_pred`.
+        notes: the file's safetensors metadata.
     """
     unet = load_file(folder / "unet" / "diffusion_pytorch_model.safetensors")
     vae = load_file(folder / "vae" / "diffusion_pytorch_model.safetensors")
@@ -102,7 +102,7 @@ def write_single_file(
 
 
 def original_controlnet(controlnet: ControlNetModel) -> dict[str, Tensor]:
-    """A ControlNet under the names that its authors publish it with."""
+    """Return a ControlNet's state dict under its authors' original names."""
     tensors = {}
     for key, tensor in controlnet.state_dict().items():
         layer, _, rest = key.rpartition(".")
@@ -119,7 +119,7 @@ def original_controlnet(controlnet: ControlNetModel) -> dict[str, Tensor]:
 
 
 def _open_clip(text: dict[str, Tensor]) -> dict[str, Tensor]:
-    """A text encoder with projection under open_clip's names: queries, keys and values are one matrix."""
+    """Return a text encoder with projection under open_clip's names: queries, keys and values are one matrix."""
     text = {key.removeprefix("text_model."): tensor for key, tensor in text.items()}
     projection = text.pop("text_projection.weight", None)
     tensors = {} if projection is None else {"text_projection": projection.T.contiguous()}

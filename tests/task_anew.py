@@ -1,7 +1,7 @@
-"""Run by `tests/engine/tasks/test_task.py` where there is a fifth task, which nothing but its own modules knows of.
+"""Run by `tests/engine/tasks/test_task.py` with a fifth task, known only from its own modules.
 
-It draws a picture anew, as much as is asked for. Usage: python tests/task_anew.py BUNDLE FOLDER, with the folder of the
-changed package before all others.
+It redraws a picture, to a chosen degree. Usage: python tests/task_anew.py BUNDLE FOLDER, with the folder of the
+changed package first on the path.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def main() -> None:
 
 
 def check_it_says_what_it_needs() -> None:
-    """It is a task like the others, and what is its own is no other's."""
+    """Check that it is registered like the others, and that its own options are checked."""
     assert list(TASKS) == ["variation", "mix", "inpaint", "pose", "redraw"]
     for values, told in (({}, "There is no picture to draw anew."), ({"freedom": 3}, "The freedom is 3")):
         try:
@@ -127,7 +127,7 @@ def check_it_says_what_it_needs() -> None:
 
 
 def check_the_page_has_it(parts: Parts) -> None:
-    """It has a tab, with its own control there and those of all tasks beside it."""
+    """Check that it has a tab with its own control, which no other tab has, and those all tasks share."""
     tab = parts.tab_of("redraw")
     assert (parts.tabs[-1], tab.default_scale) == (tab, 0.3)
     assert isinstance(tab.inputs["freedom"], gr.Slider)
@@ -136,7 +136,7 @@ def check_the_page_has_it(parts: Parts) -> None:
 
 
 def drawn_by_the_engine(studio: Studio, upload: Path) -> None:
-    """What it gives the pipeline counts, and what it does to a drawn picture is done."""
+    """Check that its pipeline arguments have an effect and that its finishing step runs."""
     with Image.open(upload) as opened:
         wish: dict[str, Any] = {"task": "redraw", "image": opened.convert("RGB"), "prompt": "a cat", "seed": 1}
     little, much = (
@@ -149,7 +149,7 @@ def drawn_by_the_engine(studio: Studio, upload: Path) -> None:
 
 
 def drawn_by_the_api(studio: Studio, upload: Path) -> str:
-    """Draw by the endpoint, which names what the task takes, and return the file."""
+    """Draw through the endpoint, checking that it names the task's options, and return the file."""
     endpoint = endpoint_of("redraw", studio=studio)
     names = list(inspect.signature(endpoint).parameters)
     assert (names[0], names[-1]) == ("image", "freedom")
@@ -160,7 +160,7 @@ def drawn_by_the_api(studio: Studio, upload: Path) -> str:
 
 
 def check_it_is_restored(parts: Parts, studio: Studio, file: str) -> None:
-    """The file makes the same request, and sets the page so that it asks for the same."""
+    """Check that the file restores the same request, and sets the page to send the same."""
     update = Restorer(parts, studio=studio).from_upload({"path": file})
     assert update[parts.tasks]["selected"] == "redraw"
     asked: GenerateRequest = build_request("redraw", inputs_after(parts, "redraw", update))

@@ -1,4 +1,4 @@
-"""Options: whatever is to be known of one follows from its declaration."""
+"""Everything about an option follows from its declaration."""
 
 from __future__ import annotations
 

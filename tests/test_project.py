@@ -1,4 +1,4 @@
-"""Rules that hold for the project as a whole: its layers, its files, and what README promises."""
+"""Rules for the project as a whole: its layers, its files, and what README promises."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ DOCUMENTS = {
 """What people are to read, by its place."""
 IGNORED_FOLDERS = {"__pycache__", "runs", "venv", "htmlcov", "node_modules", "shared"}
 
-# Who may import whom inside ipa_app; these are open to everybody.
+# Which part of ipa_app may import which; these may be imported by all.
 OPEN = {"errors", "runtime", "messages", "options"}
 ALLOWED_IMPORTS = {
     "messages": set(),
@@ -55,7 +55,7 @@ FORBIDDEN_LIBRARIES = {
 }
 MAX_LINES = 400
 MAX_FILE_BYTES = 16 * 2**20
-# What the source has come down to, so that it does not grow back.
+# Limits the source has been brought down to, so that it does not grow back.
 SMALL_MODULE = 60
 MAX_SMALL_MODULES = 25
 MAX_IMPORT_SHARE = 0.086
@@ -66,7 +66,7 @@ MAX_MODEL_BYTES = 100 * 10**6
 
 
 def project_files() -> list[Path]:
-    """Every file of the project itself, whether or not git is there to list them."""
+    """Return every file of the project itself, without relying on git to list them."""
     found: list[Path] = []
     for folder, subfolders, names in os.walk(ROOT):
         subfolders[:] = [
@@ -91,7 +91,7 @@ def relative(path: Path) -> str:
 
 
 def imported_modules(path: Path) -> Iterator[str]:
-    """Dotted names of every module a file imports, at its top or inside a function."""
+    """Yield the dotted names of every module a file imports, at its top or inside a function."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -194,7 +194,7 @@ def test_the_recipe_stays_readable():
 
 
 def docstrings(text: str) -> list[tuple[int, str]]:
-    """The docstrings of a module, those under attributes too, each with its line."""
+    """Return the docstrings of a module, including those under attributes, each with its line."""
     return [
         (node.lineno, node.value.value)
         for node in nodes_of(text, ast.Expr)
@@ -296,7 +296,7 @@ def test_every_variable_is_documented_and_every_documented_one_is_read():
 
 
 def anchors(text: str) -> set[str]:
-    """What links may name in a document: its headings as GitHub makes them into anchors."""
+    """Return the anchors GitHub makes from a document's headings, which links may point to."""
     headings = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 

@@ -1,4 +1,4 @@
-"""What the whole process shares."""
+"""Settings of the whole process."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_app_that_cannot_begin_says_why_in_a_sentence() -> None:
 
 
 def run(code: str) -> str:
-    """What a process of its own says."""
+    """Return what some code prints in a process of its own."""
     command = [sys.executable, "-c", f"from ipa_app.runtime import *\n{code}"]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
@@ -95,7 +95,7 @@ def test_a_limit_that_is_no_number_is_refused_by_its_name(text: str) -> None:
         whole_number({"IPA_MOST_WAITING": text}, "IPA_MOST_WAITING", 5)
 
 
-# Ten threads that take more than Python's own small objects, and what glibc says of its heaps then.
+# Ten threads that allocate more than Python's small-object allocator takes, and glibc's report of its heaps then.
 _THREADS = """
 import ctypes, threading
 from ipa_app.runtime import limit_malloc_arenas

@@ -1,4 +1,4 @@
-"""Documents in Chinese say what the English ones say: part by part, with the same commands, tables and links."""
+"""The Chinese documents match the English ones: the same structure, commands, tables and links."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def translation_of(name: str) -> str:
 
 
 def pairs() -> list[tuple[str, str]]:
-    """The text of every document, and of its translation."""
+    """Return the text of every document and of its translation."""
     return [(read(name), read(translation_of(name))) for name in TRANSLATED]
 
 
@@ -32,20 +32,20 @@ def prose(text: str) -> list[str]:
 
 
 def outline(text: str) -> list[str]:
-    """What a document is made of, line by line: headings by their levels, points of a list, rows of tables."""
+    """Return a document's structure, line by line: headings by level, list items, table rows."""
     kinds = re.compile(r"(#+ |- |\|(?=.*\|$))")
     found = [(kinds.match(line), line) for line in prose(text)]
     return [match[1] + str(line.count(" | ")) if match[1] == "|" else match[1] for match, line in found if match]
 
 
 def addresses(text: str) -> list[str]:
-    """Where links lead, whichever language they lead to; headings have other names in another language."""
+    """Return where links lead, ignoring the language and the heading, whose name differs between languages."""
     targets = re.findall(r"\]\(([^)#\s]*)[^)]*\)", text)
     return sorted(re.sub(r"\.zh\.md$", ".md", target) for target in targets)
 
 
 def names_in_code(text: str) -> set[str]:
-    """Files, commands, variables and the like that stand in the text; what people would type may be translated."""
+    """Return the files, commands, variables and the like in the text; what people would type may be translated."""
     return {name for name in re.findall(r"`([^`\n]+)`", "\n".join(prose(text))) if not CHINESE.search(name)}
 
 

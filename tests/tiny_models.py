@@ -1,6 +1,6 @@
 """Small random models of the real classes, and a whole bundle of them in the layout of the bundled model.
 
-They draw noise, but every line of code they run is the one the big models run.
+They draw noise, but run the same code as the big models.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ CHINESE = {
 
 
 def tiny_unet(*, seed: int = 0, cross_attention_dim: int = CROSS_ATTENTION_DIM) -> UNet2DConditionModel:
-    """A Stable-Diffusion-shaped UNet of 32 and 64 channels, 4 latent channels and 3 cross-attentions."""
+    """Build a Stable-Diffusion-shaped UNet of 32 and 64 channels, 4 latent channels and 3 cross-attentions."""
     torch.manual_seed(seed)
     return UNet2DConditionModel(
         sample_size=PICTURE_SIZE // 8,
@@ -78,10 +78,10 @@ SDXL_BLOCKS = {
 def tiny_sdxl_unet(
     *, seed: int = 0, cross_attention_dim: int = 64, blocks: Mapping[str, Any] = MappingProxyType({})
 ) -> UNet2DConditionModel:
-    """An SDXL-shaped UNet: transformer depths 1 and 2, linear projections, text_time conditioning.
+    """Build an SDXL-shaped UNet: transformer depths 1 and 2, linear projections, text_time conditioning.
 
-    Its added conditions are `text_embeds` (batch, 32) and `time_ids` (batch, 6). By default it has one block less than
-    the published one on either side; `blocks` may name others.
+    Its added conditions are `text_embeds` (batch, 32) and `time_ids` (batch, 6). By default it has one block fewer than
+    the published one on either side; `blocks` may set others.
     """
     torch.manual_seed(seed)
     shape = {
@@ -105,7 +105,7 @@ def tiny_sdxl_unet(
 
 
 def tiny_clip_vision(*, seed: int = 0) -> CLIPVisionModelWithProjection:
-    """A vision tower of 32 px pictures: 16 patches and the class token, hidden 32, projected to 24."""
+    """Build a vision tower of 32 px pictures: 16 patches and the class token, hidden size 32, projected to 24."""
     torch.manual_seed(seed)
     config = CLIPVisionConfig(
         hidden_size=CLIP_HIDDEN,
@@ -122,12 +122,12 @@ def tiny_clip_vision(*, seed: int = 0) -> CLIPVisionModelWithProjection:
 
 
 def tiny_image_processor() -> CLIPImageProcessor:
-    """The picture preparation that goes with `tiny_clip_vision`."""
+    """Build the image processor for `tiny_clip_vision`."""
     return CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
 
 
 def tiny_tokenizer() -> CLIPTokenizer:
-    """A CLIP tokenizer that knows WORDS whole and spells everything else."""
+    """Build a CLIP tokenizer that knows WORDS whole and spells everything else."""
     letters = [chr(code) for code in range(ord("a"), ord("z") + 1)]
     tokens = ["<|startoftext|>", "<|endoftext|>", *letters, *(letter + "</w>" for letter in letters)]
     merges: list[tuple[str, str]] = []
@@ -144,7 +144,7 @@ def tiny_tokenizer() -> CLIPTokenizer:
 
 
 def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextModel:
-    """A text tower of hidden size CROSS_ATTENTION_DIM over the given vocabulary."""
+    """Build a text encoder of hidden size CROSS_ATTENTION_DIM over the given vocabulary."""
     torch.manual_seed(seed)
     tower = CLIPTextModel(_text_config(tokenizer)).eval()
     _amplify(tower)
@@ -154,7 +154,7 @@ def tiny_text_encoder(tokenizer: CLIPTokenizer, *, seed: int = 0) -> CLIPTextMod
 def tiny_second_text_encoder(
     tokenizer: CLIPTokenizer, *, seed: int = 0, shape: Mapping[str, int] = MappingProxyType({})
 ) -> CLIPTextModelWithProjection:
-    """The second text tower of an SDXL, its pooled embedding 32 wide: as large as the first, unless `shape` says so."""
+    """Build an SDXL's second text encoder, its pooled embedding 32 wide; by default as large as the first."""
     torch.manual_seed(seed + 100)
     tower = CLIPTextModelWithProjection(_text_config(tokenizer, projection_dim=32, **shape)).eval()
     _amplify(tower)
@@ -183,7 +183,7 @@ def _text_config(
 
 
 def tiny_vae(*, seed: int = 0) -> AutoencoderKL:
-    """An autoencoder that shrinks eight times to 4 latent channels."""
+    """Build an autoencoder that downsamples eight times to 4 latent channels."""
     torch.manual_seed(seed)
     return AutoencoderKL(
         block_out_channels=(8, 8, 8, 16),
@@ -197,7 +197,7 @@ def tiny_vae(*, seed: int = 0) -> AutoencoderKL:
 
 
 def tiny_controlnet(unet: UNet2DConditionModel, *, seed: int = 0) -> ControlNetModel:
-    """A ControlNet over `unet`; its outputs, zero in a fresh one, are given weight so that it counts."""
+    """Build a ControlNet over `unet`; its outputs, zero in a fresh one, get random weights so that it has an effect."""
     torch.manual_seed(seed)
     controlnet = ControlNetModel.from_unet(unet, conditioning_embedding_out_channels=(8, 8, 16, 16)).eval()
     with torch.no_grad():
@@ -208,17 +208,17 @@ def tiny_controlnet(unet: UNet2DConditionModel, *, seed: int = 0) -> ControlNetM
 
 
 def tiny_toy_reader(*, sees: bool) -> ToyReader:
-    """A pose reader that finds some pose in every picture, or in none."""
+    """Build a pose reader that finds some pose in every picture, or in none."""
     torch.manual_seed(0)
     reader: Any = ToyReader().eval()
     with torch.no_grad():
-        reader.heat.weight.mul_(30)  # joints apart
+        reader.heat.weight.mul_(30)  # spreads the joints apart
         reader.presence[-1].bias.fill_(20 if sees else -20)
     return reader
 
 
 def tiny_scheduler() -> DDIMScheduler:
-    """The schedule of the bundled model: v-prediction, zero terminal SNR, trailing steps."""
+    """Build the scheduler of the bundled model: v-prediction, zero terminal SNR, trailing timesteps."""
     return DDIMScheduler(
         prediction_type="v_prediction",
         rescale_betas_zero_snr=True,
@@ -232,13 +232,13 @@ def tiny_scheduler() -> DDIMScheduler:
 def random_adapter_tensors(
     unet: UNet2DConditionModel, *, kind: str, seed: int = 0, num_tokens: int | None = None
 ) -> dict[str, torch.Tensor]:
-    """Random weights in the published flat layout, fitting `unet` and `tiny_clip_vision`.
+    """Return random weights in the published flat layout, fitting `unet` and `tiny_clip_vision`.
 
     Args:
-        unet: the base the key/value pairs are shaped for.
+        unet: the base model the key/value pairs are shaped for.
         kind: "base" (from the pooled embedding), "plus" (from the patch tokens) or "full" (a token for each of them).
         seed: of the weights.
-        num_tokens: tokens per picture, 4 for base and 16 for plus unless others are asked for.
+        num_tokens: tokens per picture; by default 4 for base and 16 for plus.
     """
     generator = torch.Generator().manual_seed(seed)
     cross_dim = unet.config.cross_attention_dim
@@ -301,7 +301,7 @@ def _plus_projection(cross_dim: int, weight: Callable[..., torch.Tensor], num_to
 
 
 def random_lora_tensors(unet: UNet2DConditionModel, *, seed: int = 0, rank: int = 4) -> dict[str, torch.Tensor]:
-    """Random weights in the layout of the published LCM-LoRAs, which is kohya's, for the layers that those change.
+    """Return random weights for the layers the published LCM-LoRAs change, in their layout, which is kohya's.
 
     Source: diffusers examples/consistency_distillation/train_lcm_distill_lora_sd_wds.py, `lora_target_modules` and
     `get_module_kohya_state_dict`.
@@ -327,7 +327,7 @@ _LORA_LAYERS = (
 
 
 def tiny_fast_way(bundle: Path, **changes: Any) -> FastWay:
-    """A fast way with the LoRA that every tiny bundle has beside it, with some fields changed."""
+    """Return a fast way with the LoRA every tiny bundle has, with some fields changed."""
     way = FastWay(lora=bundle / TINY_LORA, steps=3, scheduler="LCMScheduler", licence="MIT")
     return replace(way, **changes)
 
@@ -336,7 +336,7 @@ def tiny_bundle(folder: Path | str, *, seed: int = 0) -> Path:
     """Write a complete random model in the layout of the bundled one and return its folder.
 
     Args:
-        folder: where to; made when missing.
+        folder: where to write it; made when missing.
         seed: of all weights; two seeds give two models of the same shape.
     """
     folder = Path(folder)
@@ -359,7 +359,7 @@ def tiny_bundle(folder: Path | str, *, seed: int = 0) -> Path:
 
 
 def save_extras(folder: Path, unet: UNet2DConditionModel, *, seed: int, title: str = "Tiny") -> None:
-    """Put beside a saved pipeline what the app finds there: ControlNet, both adapters, a LoRA, settings, words."""
+    """Add to a saved pipeline's folder what the app looks for: ControlNet, both adapters, a LoRA, settings, words."""
     (folder / TINY_LORA).parent.mkdir(exist_ok=True)
     save_file(random_lora_tensors(unet, seed=seed), folder / TINY_LORA)
     tiny_controlnet(unet.float(), seed=seed).half().save_pretrained(folder / "controlnet")
@@ -383,7 +383,7 @@ def save_extras(folder: Path, unet: UNet2DConditionModel, *, seed: int, title: s
 
 
 def _amplify(module: torch.nn.Module, factor: float = 8.0) -> None:
-    """Make a fresh transformer's outputs depend visibly on its inputs: its initial weights of std 0.02 hardly do."""
+    """Scale up a fresh transformer's weights: at their initial std of 0.02 its outputs hardly depend on its inputs."""
     with torch.no_grad():
         for parameter in module.parameters():
             if parameter.ndim > 1:

@@ -1,4 +1,4 @@
-"""A whole random SDXL in the layout of a published one, small enough for tests."""
+"""A complete random SDXL in the layout of a published one, small enough for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.tiny_models import (
 
 
 def tiny_sdxl_scheduler() -> EulerDiscreteScheduler:
-    """The schedule of the published model, whose first noise is far above variance 1."""
+    """Build the scheduler of the published model, whose initial noise has a variance far above 1."""
     return EulerDiscreteScheduler(
         beta_schedule="scaled_linear", beta_start=0.00085, beta_end=0.012, steps_offset=1, timestep_spacing="leading"
     )
@@ -40,10 +40,10 @@ def tiny_sdxl_bundle(
     """Write a complete random SDXL with ControlNet and adapters and return its folder.
 
     Args:
-        folder: where to; made when missing.
+        folder: where to write it; made when missing.
         seed: of all weights.
-        blocks: of the UNet, where they shall be others than usual.
-        second_text: `hidden_size` and `num_hidden_layers` of the second text encoder, likewise.
+        blocks: of the UNet, to replace the usual ones.
+        second_text: `hidden_size` and `num_hidden_layers` of the second text encoder, to replace the usual ones.
     """
     folder = Path(folder)
     text_width = CROSS_ATTENTION_DIM + second_text.get("hidden_size", CROSS_ATTENTION_DIM)

@@ -1,4 +1,4 @@
-"""How tests wait for what goes on beside them."""
+"""How tests wait for what happens in other threads and processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ LONGEST_S = 120
 
 
 def until(holds: Callable[[], bool], what: str = "it has not happened") -> None:
-    """Wait until something holds; where it never does, the test fails and says `what`."""
+    """Wait until `holds` returns true; fail with the message `what` after LONGEST_S seconds."""
     waiting, latest = threading.Event(), time.monotonic() + LONGEST_S
     while not holds():
         assert time.monotonic() < latest, what

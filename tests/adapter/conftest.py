@@ -1,4 +1,4 @@
-"""Small real models for the adapter's tests, and ways to run them."""
+"""Small real models for the adapter's tests, and helpers to run them."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _seed() -> None:
 
 @pytest.fixture(scope="session")
 def plain_unet() -> UNet2DConditionModel:
-    """An SD-shaped UNet with diffusers' own processors."""
+    """Return an SD-shaped UNet with diffusers' own processors."""
     return tiny_unet()
 
 
 @pytest.fixture(scope="session")
 def unet() -> UNet2DConditionModel:
-    """The same UNet with ours."""
+    """Return the same UNet with our processors."""
     model = tiny_unet()
     install_processors(model)
     return model
@@ -48,7 +48,7 @@ def unet() -> UNet2DConditionModel:
 
 @pytest.fixture(scope="session")
 def sdxl_unet() -> UNet2DConditionModel:
-    """An SDXL-shaped UNet with our processors."""
+    """Return an SDXL-shaped UNet with our processors."""
     model = tiny_sdxl_unet()
     install_processors(model)
     return model
@@ -61,13 +61,13 @@ def tower() -> CLIPVisionModelWithProjection:
 
 @pytest.fixture(scope="session")
 def adapters(unet: UNet2DConditionModel) -> dict[str, IPAdapter]:
-    """One adapter of each kind for `unet`."""
+    """Return an adapter of each kind for `unet`."""
     return {kind: new_adapter(unet, kind) for kind in ("base", "plus", "full")}
 
 
 @pytest.fixture
 def prompt(adapters: dict[str, IPAdapter], tower: CLIPVisionModelWithProjection) -> MakePrompt:
-    """Make an image prompt of random pictures: `prompt("base", seed=1, pictures=2, scale=0.5)`."""
+    """Return a function that makes an image prompt of noise images: `prompt("base", seed=1, pictures=2, scale=0.5)`."""
 
     @torch.no_grad()
     def make(kind: str, *, seed: int = 0, pictures: int = 1, scale: float = 1.0) -> ImagePrompt:
@@ -79,7 +79,7 @@ def prompt(adapters: dict[str, IPAdapter], tower: CLIPVisionModelWithProjection)
 
 @pytest.fixture(scope="session")
 def make_pipeline(tower: CLIPVisionModelWithProjection) -> Callable[[UNet2DConditionModel], StableDiffusionPipeline]:
-    """Build a pipeline around a UNet."""
+    """Return a function that builds a pipeline around a UNet."""
 
     def make(model: UNet2DConditionModel) -> StableDiffusionPipeline:
         tokenizer = tiny_tokenizer()
@@ -101,7 +101,7 @@ def make_pipeline(tower: CLIPVisionModelWithProjection) -> Callable[[UNet2DCondi
 
 
 def new_adapter(model: UNet2DConditionModel, kind: str, *, seed: int = 0, **sizes: int) -> IPAdapter:
-    """Make an adapter whose weights are all random, keys and values too, and large enough to be seen."""
+    """Build an adapter with random weights, keys and values included, large enough to have a visible effect."""
     torch.manual_seed(seed)
     clip_dim = CLIP_PROJECTION if kind == "base" else CLIP_HIDDEN
     adapter = IPAdapter.for_unet(model, kind=kind, clip_dim=clip_dim, heads=2, **sizes).eval()
@@ -114,5 +114,5 @@ def new_adapter(model: UNet2DConditionModel, kind: str, *, seed: int = 0, **size
 
 
 def random_pixels(seed: int, pictures: int = 1) -> Tensor:
-    """Random normalised pictures (pictures, 3, 32, 32)."""
+    """Return random normalised images (pictures, 3, 32, 32)."""
     return torch.randn(pictures, 3, 32, 32, generator=torch.Generator().manual_seed(seed))

@@ -1,4 +1,4 @@
-"""The same weights in diffusers' own IP-Adapter and in ours give the same pictures."""
+"""With the same weights, diffusers' IP-Adapter and ours draw the same pictures."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_two_references_draw_the_same(
     adapters: dict[str, IPAdapter],
     tower: CLIPVisionModelWithProjection,
 ) -> None:
-    """Several references of one adapter: diffusers joins their tokens, and so does image_prompt."""
+    """With several references of one adapter, diffusers concatenates their tokens, and so does image_prompt."""
     cond, uncond = encode_image(tower, random_pixels(3, 2), "base")
     theirs = make_pipeline(tiny_unet())
     theirs.load_ip_adapter(
@@ -101,7 +101,7 @@ def test_a_negative_picture_draws_the_same(
     adapters: dict[str, IPAdapter],
     tower: CLIPVisionModelWithProjection,
 ) -> None:
-    """The first half of the embeds that diffusers takes are the negative picture's."""
+    """The first half of the embeddings that diffusers takes belongs to the negative image."""
     (cond, uncond), (away, _) = (encode_image(tower, random_pixels(seed), "base") for seed in (3, 4))
     theirs = make_pipeline(tiny_unet())
     theirs.load_ip_adapter(
@@ -139,7 +139,7 @@ def test_a_full_face_adapter_predicts_the_same(unet: UNet2DConditionModel, adapt
 def assert_same_prediction(
     adapter: IPAdapter, *, ours: UNet2DConditionModel, theirs: UNet2DConditionModel, kind: str
 ) -> None:
-    """Compare one step of both UNets for two pictures, with guidance."""
+    """Check that both UNets predict the same in one step for two images with guidance."""
     features = torch.randn(2, CLIP_PROJECTION) if kind == "base" else torch.randn(2, 17, CLIP_HIDDEN)
     cross_attention_dim = ours.config.cross_attention_dim
     latents, text = torch.randn(4, 4, 8, 8), torch.randn(4, 7, cross_attention_dim)

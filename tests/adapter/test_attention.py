@@ -1,4 +1,4 @@
-"""The processor against the formula, and against diffusers' own where no picture is given."""
+"""The attention processor equals the formula, and diffusers' own processor if there is no image prompt."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def attn() -> Attention:
 
 
 def written_out(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-    """`softmax(Q K^T / sqrt(d)) V` head by head for one sample, all (length, hidden)."""
+    """Return `softmax(Q K^T / sqrt(d)) V`, head by head for one sample, all (length, hidden)."""
     d = HIDDEN // HEADS
     heads = [slice(head * d, (head + 1) * d) for head in range(HEADS)]
     parts = [torch.softmax(query[:, h] @ key[:, h].T / math.sqrt(d), dim=-1) @ value[:, h] for h in heads]

@@ -1,4 +1,4 @@
-"""A compiled UNet is one graph for whatever image prompts say: they are inputs of it, not parts."""
+"""A compiled UNet has one graph for all image prompts: they are inputs of the graph."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ STEPS = 4
 def compiled(unet: UNet2DConditionModel) -> Iterator[Any]:
     torch._dynamo.reset()
     counters.clear()
-    # The eager backend carries a graph out as it is: what is counted here is how often one is made.
+    # The eager backend runs a graph unchanged: what is counted here is how many are compiled.
     yield torch.compile(unet, backend="eager", fullgraph=True)
     torch._dynamo.reset()
 
@@ -40,7 +40,7 @@ def test_scales_steps_and_references_compile_nothing_anew(
     compiled: Any, unet: UNet2DConditionModel, prompt: MakePrompt
 ) -> None:
     base, fine = prompt("base"), prompt("plus")
-    for each in (base, fine):  # with another number of tokens, so that the second time any number will do
+    for each in (base, fine):  # two numbers of tokens, so that the dimension becomes dynamic
         predict(compiled, each)
     graphs = counters["stats"]["unique_graphs"]
     told = [base.with_scale(number / 10) for number in range(1, 11)]

@@ -1,4 +1,4 @@
-"""What the package exports comes in when it is asked for."""
+"""The package's exports are imported on first use."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each kind of adapter takes from the vision tower, with a picture and without."""
+"""Features that each kind of adapter takes from the image encoder, with and without an image."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_the_others_take_all_tokens_before_the_last_layer(tower: CLIPVisionModel
     cond, uncond = encode_image(tower, pixels, kind)
     assert cond.shape == (2, 17, 32)
     torch.testing.assert_close(cond, by_hand(pixels))
-    # "No picture" is zero after normalisation, a picture of the mean colour; not zero features.
+    # "No image" is zero after normalisation, i.e. an image of the mean colour; it is not zero features.
     torch.testing.assert_close(uncond, by_hand(torch.zeros_like(pixels)))
     assert uncond.abs().max() > 0.1
 
@@ -54,7 +54,7 @@ def test_no_picture_is_not_zero_tokens(adapters: dict[str, IPAdapter], tower: CL
 
 @torch.no_grad()
 def test_no_picture_is_encoded_where_the_tower_has_gone_for_the_picture(tower: CLIPVisionModelWithProjection) -> None:
-    """As one does that waits on the CPU for its turn: accelerate moves only what comes with the first pass along."""
+    """As for an offloaded tower: accelerate moves only the inputs of the first pass with it."""
     tower = copy.deepcopy(tower)
     tower.register_forward_hook(lambda module, *_: module.to("meta") and None)
     _, uncond = encode_image(tower, random_pixels(1), "plus")

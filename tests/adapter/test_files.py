@@ -1,4 +1,4 @@
-"""Adapter files: the published layout to the letter, variants of it, and what must be refused."""
+"""Adapter files: exactly the published layout, its variants, and what must be refused."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def test_any_number_of_base_tokens_is_read(tmp_path: Path, unet: UNet2DCondition
     assert read_adapter(tmp_path / "a.safetensors").num_tokens == 8
 
 
-# The published tables
+# Published layouts
 
 
 @pytest.fixture(scope="module")
 def published_unets() -> dict[str, UNet2DConditionModel]:
-    """UNets of the published sizes without memory for their weights."""
+    """Return UNets of the published sizes that allocate no memory for their weights."""
     return {name: published_unet(name) for name in ("sd15", "sdxl")}
 
 
@@ -184,7 +184,7 @@ def test_training_time_prefixes_are_read(
 
 
 def test_a_whole_training_checkpoint_is_read(tmp_path: Path, sdxl_unet: UNet2DConditionModel) -> None:
-    """Accelerate keeps one of two names for a tensor: that of the UNet's processor. Numbers follow down, up, mid."""
+    """Accelerate keeps only one of a tensor's two names, the UNet processor's. Layers are numbered down, up, mid."""
     adapter = new_adapter(sdxl_unet, "base")
     save_file(saved_by_accelerate(adapter.state_dict(), sdxl_unet), tmp_path / "model.safetensors")
     assert_same_weights(load_adapter(tmp_path / "model.safetensors", sdxl_unet), adapter)

@@ -1,4 +1,4 @@
-"""What is told of a file before its tensors are read, whoever made it."""
+"""Headers of files from any source, read before the tensors."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def test_types_that_numpy_has_not_are_told_all_the_same(tmp_path: Path, dtype: t
 
 
 def test_a_header_is_told_without_reading_what_follows(tmp_path: Path) -> None:
-    """A terabyte of weights, of which no disk keeps a byte."""
+    """The header declares a terabyte of weights; the file is sparse."""
     write_shapes(tmp_path / "large.safetensors", {"a": (500_000, 1_000_000)})
     assert read_header(tmp_path / "large.safetensors")["a"].shape == (500_000, 1_000_000)
 
@@ -91,7 +91,7 @@ def test_a_pytorch_file_with_the_other_ending_is_told_as_one(tmp_path: Path) -> 
 
 
 def write_header(path: Path, told: dict[str, object], *, room: int) -> int:
-    """Write a safetensors file that tells anything of its tensors; returns how long the telling is."""
+    """Write a safetensors file with an arbitrary header; return the header's length."""
     text = json.dumps(told).encode()
     path.write_bytes(safetensors_file(text, room=room))
     return len(text)
@@ -145,7 +145,7 @@ def test_what_stands_for_a_file_of_git_lfs_is_called_so(tmp_path: Path) -> None:
     ],
 )
 def test_a_tensor_is_as_large_as_its_type_makes_it(tmp_path: Path, told: dict[str, object]) -> None:
-    """The smallest type that there will be has half a byte."""
+    """A dtype may take as little as half a byte per element."""
     write_header(tmp_path / "a.safetensors", {"a": {"data_offsets": [0, 24]} | told}, room=24)
     assert read_header(tmp_path / "a.safetensors")["a"].dtype == told["dtype"]
 
@@ -197,7 +197,7 @@ def test_a_header_that_is_made_to_take_long_is_refused_at_once(tmp_path: Path, t
 
 
 class Huge:
-    """Unpickling takes the memory that it says."""
+    """An object whose unpickling allocates as much memory as it declares."""
 
     def __init__(self, *said: object) -> None:
         self.said = said
@@ -207,7 +207,7 @@ class Huge:
 
 
 def nested(depth: int) -> dict[str, object]:
-    """A dict that has another one twice, which has another one twice, and so on."""
+    """Return a dict that contains the same dict twice, and so on to this depth."""
     content: dict[str, object] = {}
     for _ in range(depth):
         content = {"a": content, "b": content}
@@ -240,7 +240,7 @@ def test_a_pickle_takes_no_more_time_and_memory_than_tensors_do(tmp_path: Path, 
 
 
 def test_a_key_that_would_be_gone_through_for_ever_is_refused(tmp_path: Path) -> None:
-    """A pair of pairs of pairs, each of them twice the same."""
+    """A pair of the same pair twice, and so on: hashing it takes exponential time."""
     pickled = b"\x80\2}K\1" + b"q\0h\0\x86" * 40 + b"K\1s."
     torch.save(TENSORS, tmp_path / "good.bin")
     with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "a.bin", "w") as bad:
@@ -294,7 +294,7 @@ def test_an_archive_that_unfolds_into_more_than_it_holds_is_refused(tmp_path: Pa
     ids=["packed", "larger than the file", "more than a header"],
 )
 def test_an_archive_is_as_pytorch_writes_it(tmp_path: Path, content: bytes, method: int) -> None:
-    """Nothing packed, and nothing in it larger than the header of any adapter, or than the file itself."""
+    """Nothing is compressed, and no entry is larger than any adapter's header or than the file itself."""
     torch.save(TENSORS, tmp_path / "good.bin")
     with zipfile.ZipFile(tmp_path / "good.bin") as good, zipfile.ZipFile(tmp_path / "bad.bin", "w") as bad:
         for name in good.namelist():
@@ -313,7 +313,7 @@ def test_tensors_come_where_they_are_wanted(tmp_path: Path, device: str) -> None
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")
 @pytest.mark.parametrize("is_zip", [True, False])
 def test_whatever_a_garbled_file_raises_is_said_in_one_sentence(tmp_path: Path, is_zip: bool) -> None:
-    """Cut off anywhere, or with single bytes changed, which the older format does not notice by itself."""
+    """Truncated anywhere, or with single bytes changed, which the older format does not detect itself."""
     path = tmp_path / "a.bin"
     torch.save(TENSORS, path, _use_new_zipfile_serialization=is_zip)
     whole, random_ = path.read_bytes(), random.Random(0)

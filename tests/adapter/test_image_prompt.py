@@ -1,4 +1,4 @@
-"""Image prompts as data: unlike rows in one batch, ranges, masks, joined references."""
+"""Image prompts as data: different rows in one batch, ranges, masks, concatenated references."""
 
 from __future__ import annotations
 
@@ -114,7 +114,7 @@ def test_joined_references_equal_references_encoded_together(
     layer = next(iter(one.cond))
     assert one.cond[layer].key.shape[0] == 4 + 16
     assert one.uncond is not None and one.uncond[layer].key.shape[0] == 4 + 16
-    # The same picture twice says what it says once: the softmax shares its weight between the copies.
+    # The same image twice acts as once: the softmax splits its weight between the copies.
     twice = ImagePrompt.concat([prompt("base", seed=1)] * 2)
     results = [
         run(unet, inputs, ImagePromptBatch.stack([[each]] * 6, guidance=False, steps=1))
@@ -133,7 +133,7 @@ def test_joined_references_have_an_unconditional_side_where_all_have_one(prompt:
 def test_pictures_of_one_sort_add_up_however_many_they_are(
     unet: UNet2DConditionModel, prompt: MakePrompt, is_masked: bool
 ) -> None:
-    """In one layer, whose output is linear in what each of them adds."""
+    """In a single layer, whose output is linear in each image's contribution."""
     pictures = [prompt("base", seed=seed, scale=0.3 * seed) for seed in (1, 2, 3, 4)]
     if is_masked:
         pictures = [picture.with_mask(torch.rand(2, 6)) for picture in pictures]
@@ -153,7 +153,7 @@ def test_pictures_of_one_sort_add_up_however_many_they_are(
 def test_some_rows_of_a_call_are_told_what_they_were_told_among_all(
     unet: UNet2DConditionModel, prompt: MakePrompt, inputs: tuple[Tensor, Tensor], rows: list[int]
 ) -> None:
-    """In any order, at the step that the whole call is at."""
+    """In any order, at the step of the whole call."""
     batch = ImagePromptBatch.stack(unlike_rows(prompt), guidance=False, steps=4, latent_size=SIZE)
     batch.at_step(3)
     some = batch.of_rows(torch.tensor(rows))
@@ -164,7 +164,7 @@ def test_some_rows_of_a_call_are_told_what_they_were_told_among_all(
 
 
 def test_what_a_unet_is_told_is_all_that_counts_at_a_step(prompt: MakePrompt) -> None:
-    """By which a compiled UNet is known again."""
+    """These tensors are what a compiled UNet is recognised by."""
     late, masked = prompt("base").with_range(0.5, 1.0), prompt("plus", seed=1).with_mask(torch.ones(4, 4))
     batch = ImagePromptBatch.stack([[late, masked]], guidance=False, steps=2, latent_size=SIZE)
     for step, lengths in ((0, [16]), (1, [4, 16])):
@@ -265,7 +265,7 @@ def test_a_mask_is_reduced_on_the_true_grid_of_each_layer(prompt: MakePrompt) ->
         assert float(grid[:, -1].min()) > 0.4
         assert torch.equal(
             grid, grid[:1].expand(rows, columns)
-        )  # stripes stay stripes: rows are not mistaken for columns
+        )  # stripes stay stripes: rows and columns are not mixed up
     with pytest.raises(ValueError, match=r"^9 positions are no halving of a \(7, 13\) latent\.$"):
         term.mask_for(9)
     whole = ImagePromptBatch.stack([[prompt("base")]], guidance=False, steps=1)
@@ -275,7 +275,7 @@ def test_a_mask_is_reduced_on_the_true_grid_of_each_layer(prompt: MakePrompt) ->
 
 @torch.no_grad()
 def test_a_mask_leaves_the_text_alone_outside(unet: UNet2DConditionModel, prompt: MakePrompt) -> None:
-    """In one layer, positions under a zero mask get the text's part only."""
+    """In a single layer, positions under a zero mask get the text's part only."""
     name = next(iter(prompt("base").cond))
     attn = unet.get_submodule(name.removesuffix(".processor"))
     hidden_states, text = torch.randn(1, 7 * 13, 32), torch.randn(1, 7, 32)

@@ -1,4 +1,4 @@
-"""The adapter as a module to be trained: its start, its gradients, its Resampler."""
+"""The adapter as a trainable module: initialisation, gradients, Resampler."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_gradients_pass_through_gradient_checkpointing() -> None:
 
 @pytest.mark.parametrize("autocast", [False, True])
 def test_half_precision_draws_nearly_the_same(unet: UNet2DConditionModel, autocast: bool) -> None:
-    """A bfloat16 UNet with an adapter in float32, and everything in float32 under autocast, as it is trained."""
+    """A bfloat16 UNet with a float32 adapter, and float32 throughout under autocast, as in training."""
     adapter, features = new_adapter(unet, "plus"), features_for("plus", 2)
     mask = torch.ones(8, 8)
     inputs = torch.randn(2, 4, 8, 8), 500, torch.randn(2, 7, 32)
@@ -123,7 +123,7 @@ def test_a_head_width_that_files_cannot_record_is_refused(unet: UNet2DConditionM
 
 
 def test_the_resamplers_queries_begin_as_published() -> None:
-    """Normal, with a deviation of dim^-1/2."""
+    """Normal, with a standard deviation of dim^-1/2."""
     latents = Resampler(
         ProjectionSizes(clip_dim=12, cross_attention_dim=10, dim=64, depth=1, heads=2, num_tokens=64)
     ).latents

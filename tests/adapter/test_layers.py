@@ -1,4 +1,4 @@
-"""The numbers that published files give to the layers that an adapter works in."""
+"""The numbers by which published files refer to a UNet's cross-attention layers."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ipa_app.adapter.layers import layers_in
 @pytest.mark.parametrize("name", ["unet", "sdxl_unet"])
 @pytest.mark.parametrize("prefix", ["", "module.", "model.diffusion_model."])
 def test_a_header_tells_the_layers_of_its_unet(request: pytest.FixtureRequest, name: str, prefix: str) -> None:
-    """In whatever order the file has them."""
+    """Whatever the order of the tensors in the file."""
     model: UNet2DConditionModel = request.getfixturevalue(name)
     weights = {f"{prefix}{key}": tensor for key, tensor in reversed(model.state_dict().items())}
     assert layers_in(header_of(weights)) == attention_layers(model)

@@ -1,4 +1,4 @@
-"""Telling what a file is by the names in it: kinds of adapters, and all that people take for one."""
+"""The type of a file follows from its tensor names: the kinds of adapters, and what is commonly mistaken for one."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_what_is_no_adapter_is_called_by_its_name(tmp_path: Path, sort: str, key
 
 
 def test_a_lora_is_told_in_the_names_of_diffusers_too(tmp_path: Path) -> None:
-    """So are those that are published beside FaceID adapters."""
+    """The LoRAs published alongside FaceID adapters are, too."""
     for key in ("unet.down_blocks.0.attn1.to_q.lora_A.weight", "0.to_q_lora.down.weight"):
         save_file({key: torch.ones(2, 2)}, tmp_path / "file.safetensors")
         with pytest.raises(UserError, match=r"is a LoRA, not an IP-Adapter"):

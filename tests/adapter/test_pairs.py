@@ -1,6 +1,6 @@
-"""Every pair of a published adapter with a base model and an image encoder: it fits, or both sides are named.
+"""Every published adapter with every base model and image encoder: it fits, or the error names both sides.
 
-All at published sizes, without memory for the weights.
+All have the published sizes, without memory allocated for the weights.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ BASES = {"sd15": "Stable Diffusion 1.x (16 cross", "sd2": "Stable Diffusion 2.x 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AdapterLayout]:
-    """What is told of each published file by its header."""
+    """Return the layout of each published file, as read from its header."""
     folder = tmp_path_factory.mktemp("published")
     return {
         name: check_adapter(write_shapes(folder / f"{name}.safetensors", published_shapes(name))) for name in PUBLISHED

@@ -1,4 +1,4 @@
-"""Without a picture, or at scale 0, a pipeline is plain Stable Diffusion, bit for bit."""
+"""Without an image, or at scale 0, a pipeline is plain Stable Diffusion, bit for bit."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_scale_0_and_no_reference_draw_plain_pictures(
     assert torch.equal(draw(ours, ImagePromptBatch.stack([silent], guidance=True, steps=2)), plain)
     heard = draw(ours, ImagePromptBatch.stack([[prompt("base")]], guidance=True, steps=2))
     assert not torch.equal(heard, plain)
-    assert torch.equal(draw(ours), plain)  # and the picture leaves no trace behind
+    assert torch.equal(draw(ours), plain)  # the image prompt leaves no trace
 
 
 @torch.no_grad()

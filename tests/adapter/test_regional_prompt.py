@@ -1,7 +1,7 @@
-"""Words for parts of a picture: each layer shares its text attention among them, and no other row is touched.
+"""Regional prompts: each layer shares its text attention among them, and no other row changes.
 
-The oracle is diffusers' own processor, asked once for each text. As the shares of a place add up to 1, what it answers
-may be weighted after its last projection as well as before.
+The oracle is diffusers' own processor, called once for each text. As the shares of a place add up to 1, its outputs may
+be weighted after the last projection as well as before.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from tests.tiny_models import CROSS_ATTENTION_DIM, tiny_unet
 HIDDEN = 24
 PLAIN = AttnProcessor2_0()
 Words = list[tuple[Tensor, Tensor]]
-"""Of one picture: what is said, (tokens, dim), and the share of each place, (height, width)."""
+"""One picture's texts: hidden states, (tokens, dim), and the share of each place, (height, width)."""
 
 
 @dataclass
 class MixedProcessor:
-    """What diffusers' processor answers to each text, weighted by the texts' shares; rows without words are left."""
+    """Mix the outputs of diffusers' processor for each text by share; other rows stay as they are."""
 
     rows: dict[int, Words]
 
@@ -55,7 +55,7 @@ class MixedProcessor:
 
 
 def layer_cells(share: Tensor, length: int) -> Tensor:
-    """The share of each cell of a layer's grid: means, halved with rounding up as often as it takes; (length, 1)."""
+    """Return the mean share of each cell of a layer's grid, halved and rounded up as often as needed; (length, 1)."""
     height, width = share.shape
     while height * width != length:
         height, width = -(-height // 2), -(-width // 2)
@@ -68,7 +68,7 @@ def left_and_right(height: int, width: int) -> tuple[Tensor, Tensor]:
 
 
 def random_shares(count: int, height: int, width: int) -> tuple[Tensor, ...]:
-    """Shares that overlap, and of which something is left everywhere."""
+    """Return overlapping shares that leave a rest everywhere."""
     masks = torch.rand(count, height, width)
     return tuple(masks / (masks.sum(dim=0) + 0.1))
 
@@ -93,7 +93,7 @@ def attn() -> Attention:
 def test_a_unet_predicts_what_diffusers_attention_shared_by_hand_does(
     unet: UNet2DConditionModel, size: tuple[int, int], guidance: bool
 ) -> None:
-    """Of three pictures the first has halves, the second nothing, the third four words, one of them longer."""
+    """Of three pictures the first has halves, the second nothing, the third four texts, one of them longer."""
     halves = list(zip(texts(7, 7), left_and_right(*size), strict=True))
     four = list(zip(texts(7, 14, 7, 7), random_shares(4, *size), strict=True))
     batch = stacked(halves, [], four, guidance=guidance, size=size)
@@ -165,7 +165,7 @@ def test_another_batch_than_it_was_stacked_for_is_refused(unet: UNet2DConditionM
 def test_some_rows_of_a_call_are_told_what_they_were_told_among_all(
     unet: UNet2DConditionModel, rows: list[int]
 ) -> None:
-    """All that have words among them, in any order: those of the unconditional side have none."""
+    """Including all rows with regional prompts, in any order; the unconditional rows have none."""
     halves = list(zip(texts(7, 7), left_and_right(8, 8), strict=True))
     longer = [(texts(14)[0], torch.rand(8, 8))]
     batch = stacked(halves, [], longer, guidance=True, size=(8, 8))
@@ -191,7 +191,7 @@ def test_words_in_another_precision_and_on_another_device() -> None:
 
 @torch.no_grad()
 def test_half_precision_draws_nearly_the_same(unet: UNet2DConditionModel) -> None:
-    """A bfloat16 UNet is told words in single precision."""
+    """A bfloat16 UNet gets regional prompts in single precision."""
     batch = stacked(list(zip(texts(7, 7), left_and_right(8, 8), strict=True)), guidance=False, size=(8, 8))
     kwargs = {"regional_prompt": batch}
     latents, text = torch.randn(1, 4, 8, 8), torch.randn(1, 7, CROSS_ATTENTION_DIM)

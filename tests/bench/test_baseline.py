@@ -1,4 +1,4 @@
-"""The adapter and what it is compared with answer the same questions alike."""
+"""The adapter and its baselines are asked the same questions under the same conditions."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ from toybox.judge import Judge
 
 @pytest.fixture(scope="module")
 def entry(tiny_bundle_dir: Path) -> ModelEntry:
-    """A model that leaves the first of two steps without guidance, by itself."""
+    """Return a model whose default guidance leaves out the first of two steps."""
     return replace(entry_from_folder(tiny_bundle_dir, name=MODEL), steps=2, guidance_start=0.5)
 
 
 @pytest.fixture(scope="module")
 def work(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder as the recipe leaves it, whose baseline has not begun to learn."""
+    """Return a folder as the recipe leaves it, with an untrained baseline."""
     folder = tmp_path_factory.mktemp("work")
     shutil.copytree(tiny_bundle_dir / "unet", folder / "unet")
     save_baseline(_baseline(tiny_bundle_dir), folder)
@@ -44,7 +44,7 @@ def work(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 @pytest.fixture(scope="module")
 def compared(entry: ModelEntry, work: Path) -> dict[str, dict[str, np.ndarray]]:
-    """By name and question, the picture of the first case."""
+    """Return the picture of the first case, by model and question."""
     case = cases(2)[0]
 
     def pictures(answerer: Answerer) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""What the adapter is compared with trains on the same pairs in a folder of the recipe, and goes on where it was."""
+"""The adapter's baselines train on the same pairs in a folder of the recipe, and resume."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ from toybox.recipe.settings import TINY
 
 @pytest.fixture(scope="module", autouse=True)
 def recipes_precision() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor."""
+    """Let the recipe train in the precision that suits the processor."""
     with own_precision():
         yield
 
 
 @pytest.fixture(scope="module")
 def work(recipe_dir: Path) -> Path:
-    """The folder of one complete run of the recipe."""
+    """Return the folder of one complete run of the recipe."""
     return recipe_dir
 
 
 @pytest.fixture(scope="module")
 def compared(work: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same folder with what the adapter is compared with."""
+    """Return a copy of the folder with the trained baselines."""
     folder = tmp_path_factory.mktemp("comparison") / "work"
     shutil.copytree(work, folder)
     data, heldout = (load_or_draw(TINY, folder / "data", split) for split in ("train", "heldout"))
@@ -86,7 +86,7 @@ def test_the_baseline_goes_on_where_it_stopped(compared: Path, tmp_path: Path) -
     train_baseline(dataclasses.replace(TINY, base_adapter=longer), data, heldout, folder)
     step = torch.load(folder / "baseline.ckpt", weights_only=True)["step"]
     assert step == longer.samples // longer.batch_size
-    # The log has the first step once: the second run began behind it.
+    # The log has the first step once: the second run started after it.
     assert len((folder / "baseline.jsonl").read_text("utf-8").splitlines()) == 1
     first, second = (load_baseline(each).projection.weight for each in (compared, folder))
     assert not torch.equal(first, second)

@@ -1,4 +1,4 @@
-"""The check for a GPU, rehearsed on the processor with narrow models, so that it works when a GPU is at hand."""
+"""The GPU check, rehearsed on the processor with narrow models, so that it works once a GPU is available."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.bench.test_shape_exact import draw_here
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where the narrow models are built, once for all parts."""
+    """Return the folder in which the narrow models are built, once for all parts."""
     return tmp_path_factory.mktemp("gpu")
 
 
@@ -81,7 +81,7 @@ def test_every_row_of_the_speed_is_measured(folder: Path) -> None:
 def test_what_is_compiled_is_counted(folder: Path) -> None:
     found = found_by("compiled", folder)
     assert found["graphs"] == 1
-    assert found["compiled_anew"] <= 1  # when the number of tokens first changes, and not for another scale
+    assert found["compiled_anew"] <= 1  # when the number of tokens first changes, but not for another scale
     assert len(found["rows"]) == 1
 
 

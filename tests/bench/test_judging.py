@@ -1,4 +1,4 @@
-"""The bench counts what it says it counts."""
+"""The bench's measures count what they claim to count."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_the_rim_is_what_the_mask_reaches_beyond_the_figure() -> None:
     assert dark["rim colours"] == 0 < dark["hole colours"]
     brighter = image.point(lambda level: min(255, level + 10))
     seam = join_errors(Image.composite(brighter, image, mask), image, mask)
-    # Where the picture is nearly white there is less room for brighter.
+    # Where the picture is nearly white, it can get less brighter.
     assert 7 < seam["rim colours"] <= 10
     assert 0 < seam["rim edges"] < seam["rim colours"]
 

@@ -1,4 +1,4 @@
-"""How soon a live picture is seen, and how much longer others wait."""
+"""How soon a live picture appears, and how much longer others wait."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def test_everybody_is_counted_and_drawn_for_once_more_alone(
     told = capsys.readouterr().out.splitlines()
     assert told[:2] == ["served 4 of 4, refused 0", "equal to their solo runs: 4, 4 of them in every bit"]
     assert told[2].startswith("wait: median ")
-    assert told[2].endswith(", of 2")  # the first visitor's do not count
+    assert told[2].endswith(", of 2")  # the first visitor's is not counted
     jobs = engine.jobs[before:]
     assert len({job.visitor for job in jobs[1:5]}) == 3
     requests = [job.plan.request for job in jobs]

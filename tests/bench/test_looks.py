@@ -24,7 +24,7 @@ def judge() -> Judge:
 
 @pytest.fixture(scope="module")
 def halves(judge: Judge) -> tuple[Sequence[Image.Image], Sequence[Image.Image]]:
-    """Drawings of different characters."""
+    """Return two sets of drawings of different characters."""
     drawn = [world.render(view, judge.side) for view in held_out_views(2 * COUNT)]
     return drawn[::2], drawn[1::2]
 

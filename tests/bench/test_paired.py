@@ -1,4 +1,4 @@
-"""Counts of several runs beside each other."""
+"""Counts of several runs, side by side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was measured lies in bench/results, and the documents say that and nothing else."""
+"""Measurements are kept in bench/results, and the documents agree with them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = ROOT / "bench" / "results"
 COUNTED = [RESULTS / "quality" / f"{name}.json" for name in ("best", "20-steps-of-DDIM", "fast", "draft")]
 AMOUNTS = RESULTS / "quality" / "amounts.json"
-"""Of `bench.quality --amounts --json`."""
+"""Output of `bench.quality --amounts --json`."""
 FILES = sorted(set(RESULTS.rglob("*.json")) - {*COUNTED, AMOUNTS})
 
 
@@ -29,7 +29,7 @@ SAID: Mapping[str, tuple[Callable[[dict[str, Any]], str], str]] = {
     "soak": (soak_report, "scale.md"),
     "speed": (lambda found: timing.table(found["rows"]), "speed.md"),
 }
-"""By the command that measured: how its figures are laid out, and the document that has them."""
+"""For each measuring command: the layout of its figures, and the document that has them."""
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.relative_to(RESULTS).as_posix())

@@ -1,4 +1,4 @@
-"""The published layouts, narrow: named to the letter, and drawn by the app as by plain diffusers."""
+"""The published layouts with narrow layers: exact names, and the same pictures from the app and plain diffusers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAST_LAYER = {"sd15": 31, "sdxl": 139}
 
 
 def draw_here(options: argparse.Namespace, folder: Path, who: str) -> dict[str, float]:
-    """In this process: what importing takes would be most of the test otherwise."""
+    """Draw in this process: otherwise imports would take most of the test's time."""
     options = argparse.Namespace(**{**vars(options), "folder": folder, "draw": who})
     return shape_exact.draw_with_app(options) if who == "app" else shape_exact.draw_with_diffusers(options)
 

@@ -1,4 +1,4 @@
-"""Visitors who come and go for long: what each does, and what is made of what was measured."""
+"""Visitors who come and go for a long time: what each does, and how the measurements are judged."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.engine.conftest import TIMEOUT_S
 
 
 def samples(*memory: float, files: float = 20) -> list[Sample]:
-    """A run of twice the time after which memory has to stay, with the memory at equal distances."""
+    """Return a run of twice the settling time, with these memory sizes at equal intervals."""
     last = len(memory) - 1
     return [
         Sample(seconds=2 * SETTLING_S * at / last, memory=size, threads=30, files=20 if at < last else files, waiting=0)
@@ -56,7 +56,7 @@ def test_the_curve_is_drawn() -> None:
 
 
 class Leaving(random.Random):
-    """Has every visitor do the same."""
+    """A random generator that makes every visitor do the same."""
 
     what = "stopped"
 
@@ -77,7 +77,7 @@ def test_visitors_stay_stop_and_close_the_page(served_app: Served, monkeypatch: 
     before = len(engine.jobs)
 
     soak = asyncio.run(visited(url, random.Random(1)))
-    # Who closes the page at once may leave before there is a job.
+    # A visitor who closes the page at once may leave before there is a job.
     outcomes, jobs = soak.outcomes, len(engine.jobs) - before
     assert outcomes.total() - outcomes["closed the page"] <= jobs <= outcomes.total()
     assert soak.outcomes["drawn"]

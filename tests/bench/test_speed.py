@@ -1,4 +1,4 @@
-"""How fast the app is beside plain diffusers."""
+"""The app's speed beside that of plain diffusers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How two ways of doing something are timed."""
+"""Timing two ways of doing something."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training takes is counted without weights."""
+"""The cost of training is counted without weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Other samplers for the bundled model, whose weights stay as they are, and LoRAs, which change the UNet's alone."""
+"""Other samplers for the bundled model, whose weights stay the same, and LoRAs, which change only the UNet's."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The app in a real browser: Chromium with software WebGL, which the mask editor needs, and a page drawn without it."""
+"""The app in a real browser: Chromium with software WebGL for the mask editor; the page itself is drawn without it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.ui.serving import served
 
 @pytest.fixture(scope="session")
 def reference_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A picture of 300 x 200 pixels in one colour with a circle."""
+    """A picture of 300 x 200 pixels: a circle on one colour."""
     path = tmp_path_factory.mktemp("reference") / "circle.png"
     image = Image.new("RGB", (300, 200), (120, 190, 230))
     ImageDraw.Draw(image).ellipse((100, 50, 200, 150), fill=(230, 120, 60))
@@ -36,7 +36,7 @@ def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
         yield url
 
 
-@pytest.fixture(scope="module")  # while it is open, its event loop runs in this thread: no other test should meet it
+@pytest.fixture(scope="module")  # its event loop runs in this thread, where tests of other modules must not meet it
 def chromium() -> Iterator[Any]:
     if tour.CHROMIUM is None:
         pytest.skip("needs chromium on the PATH")
@@ -47,7 +47,7 @@ def chromium() -> Iterator[Any]:
 
 @pytest.fixture
 def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
-    """Open the page; at the end of the test nothing may have gone wrong in it or left the machine."""
+    """Open the page; at the end of the test, fail if it had errors or sent requests off this machine."""
     problems: list[str] = []
     contexts = []
 
@@ -87,7 +87,7 @@ def open_page(chromium: Any, page_url: str) -> Iterator[Callable[..., Any]]:
 
 @pytest.fixture
 def may_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
-    """Nothing that is drawn gets further than to its first picture before it is set, unless it is stopped."""
+    """Hold every job at the first decoding of a picture until this event is set or the job is cancelled."""
     may_end, emit = Event(), Job.emit
 
     def held(job: Job, progress: Progress) -> None:
@@ -102,7 +102,7 @@ def may_end(monkeypatch: pytest.MonkeyPatch) -> Iterator[Event]:
 
 @pytest.fixture
 def shoot(request: pytest.FixtureRequest) -> Callable[..., None]:
-    """Keep a screenshot in the folder that IPA_SHOTS names; where it names none, nobody looks at any."""
+    """Return a function that saves a screenshot in the folder IPA_SHOTS names, and does nothing if that is unset."""
     if not (named := os.environ.get("IPA_SHOTS")):
         return lambda *_args: None
     folder = Path(named)
@@ -119,7 +119,7 @@ _BROKEN_OFF = "Unexpected error Connection errored out"
 
 
 def _is_error(said: Any) -> bool:
-    # What a page has still been asking for when it is loaded anew is given up, which Gradio's client reports.
+    # Gradio's client reports requests that a reload breaks off.
     return said.type == "error" and not said.text.startswith(("AbortError", "Connection errored out", _BROKEN_OFF))
 
 

@@ -1,4 +1,4 @@
-"""What a visitor's hands do that takes more than one call."""
+"""Actions of a visitor that take more than one call."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from PIL import Image
 RESULTS = "#results .grid-wrap img"
 PATIENCE_MS = 120_000
 EDITOR = "#inpaint-editor .pixi-target canvas"
-# Whether an element can be seen as a whole, above the bar.
+# Whether an element is entirely in view, above the bar.
 IN_SIGHT = """(selector) => {
     const { top, bottom } = document.querySelector(selector).getBoundingClientRect();
     return top >= 0 && bottom <= innerHeight - 64;
@@ -40,8 +40,8 @@ _STILL = """() => new Promise((resolve) => {
     observer.observe(document, {subtree: true, childList: true, attributes: true, characterData: true});
     again();
 })"""
-# What was put into the queue and is not done. That the stream of messages is open says nothing: Gradio's client opens
-# another where all that it would bring was in the last one, and the server closes it with the next that is done.
+# Keeps what was put into the queue and is not done. An open event stream would not show it: after one stream has
+# brought everything, Gradio's client opens another, which the server closes only when the next event is done.
 _COUNT = """
     window.unfinished = new Set();
     const done = new Set(), fetched = window.fetch;
@@ -83,7 +83,7 @@ _COUNT = """
 
 
 def watch(page: Any) -> None:
-    """Keep count of what a page asks for and has no answer to yet, and of what it put into the queue."""
+    """Keep track of a page's unanswered requests, and of what it put into the queue."""
     waiting = _asked.setdefault(page, set())
     page.add_init_script(_COUNT)
     page.on("request", lambda request: None if _is_kept_open(request.url) else waiting.add(request))
@@ -92,14 +92,14 @@ def watch(page: Any) -> None:
 
 
 def keep_nothing(page: Any) -> None:
-    """Let a page's browser keep nothing, as some are told to: whoever asks for what it keeps is told off."""
+    """Make a page's browser deny access to its storage, as some are set to: reading it raises an error."""
     denied = "configurable: true, get() { throw new DOMException('Access is denied.', 'SecurityError'); }"
     for store in ("localStorage", "sessionStorage"):
         page.add_init_script(f"Object.defineProperty(window, '{store}', {{ {denied} }});")
 
 
 def slow_line(page: Any, *, latency_ms: int = 150) -> None:
-    """Let whatever the page asks for take a while, as from afar."""
+    """Add latency to every request of the page, as over a slow line."""
     line = page.context.new_cdp_session(page)
     line.send("Network.enable")
     unlimited = {"offline": False, "downloadThroughput": -1, "uploadThroughput": -1}
@@ -107,7 +107,7 @@ def slow_line(page: Any, *, latency_ms: int = 150) -> None:
 
 
 def rest(page: Any) -> None:
-    """Wait until a page has come to rest: nothing moves, nothing changes, and nothing is still to be answered."""
+    """Wait until a page is idle: nothing moves, nothing changes, and no request is unanswered."""
     page.evaluate(_STILL)
     while _asked.get(page) or page.evaluate("window.unfinished?.size"):
         page.evaluate(_STILL)
@@ -118,7 +118,7 @@ def _is_kept_open(url: str) -> bool:
 
 
 def enter(page: Any, box: str, number: str) -> None:
-    """Type a number into a slider's box, again where it does not stay: an accordion that was just opened resets it."""
+    """Type a number into a slider's box, repeatedly if needed: an accordion that was just opened resets it."""
     field = f"#{box} input[type=number]"
     page.wait_for_selector(field)
     for _ in range(5):
@@ -132,7 +132,7 @@ def enter(page: Any, box: str, number: str) -> None:
 
 
 def expect_values(page: Any, **boxes: str) -> None:
-    """Wait until number boxes show what they should; `_` in a name stands for the page's `-`."""
+    """Wait until number boxes show these values; `_` in a name stands for the `-` in the element's id."""
     for box, expected in boxes.items():
         field = f"#{box.replace('_', '-')} input[type=number]"
         page.wait_for_function(
@@ -141,7 +141,7 @@ def expect_values(page: Any, **boxes: str) -> None:
 
 
 def settle(page: Any, selector: str) -> None:
-    """Wait until an element looks the same twice in a row."""
+    """Wait until two screenshots of an element in a row are equal."""
     page.wait_for_selector(selector)
     before = None
     for _ in range(60):
@@ -154,7 +154,7 @@ def settle(page: Any, selector: str) -> None:
 
 
 def load(page: Any, picture: Path) -> None:
-    """Choose a picture to change, and wait until it can be painted on."""
+    """Choose a picture to inpaint, and wait until it can be painted on."""
     page.click("#tab-inpaint-button")
     page.set_input_files("#inpaint-image input[type=file]", str(picture))
     page.locator("#inpaint-editor .toolbar-wrap button").first.wait_for()
@@ -162,7 +162,7 @@ def load(page: Any, picture: Path) -> None:
 
 
 def open_accordions(page: Any) -> None:
-    """Open every accordion in sight, those inside of others too."""
+    """Open every visible accordion, including nested ones."""
     closed = page.locator("button.label-wrap:not(.open):visible")
     while found := closed.element_handles():
         for button in found:
@@ -171,28 +171,28 @@ def open_accordions(page: Any) -> None:
 
 
 def finger(page: Any, start: tuple[float, float], end: tuple[float, float]) -> None:
-    """Put a finger on the screen, draw it to another place, and lift it. Needs a page opened with `touch`."""
+    """Touch the screen, drag to another place, and lift the finger. Needs a page opened with `touch`."""
     screen = page.context.new_cdp_session(page)
     steps = 8
     for step in range(steps + 1):
         x, y = (a + (b - a) * step / steps for a, b in zip(start, end, strict=True))
         kind = "touchMove" if step else "touchStart"
         screen.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": [{"x": x, "y": y}]})
-        page.wait_for_timeout(40)  # fingers are not faster
+        page.wait_for_timeout(40)  # fingers are no faster
     screen.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
     rest(page)
 
 
 def press(page: Any, selector: str) -> None:
     """Press a button that draws, and wait until its pictures are there."""
-    # What is said of the pictures before is marked: "busy" may come and go unseen while the page is at work.
+    # The old status is marked, as "busy" may come and go unnoticed while the page is at work.
     page.evaluate("document.querySelector('#status .ipa-status')?.setAttribute('data-before', '')")
     page.click(selector)
     page.wait_for_selector("#status .ipa-done:not([data-before])")
 
 
 def drawn(page: Any, button: str) -> bytes:
-    """The file of the first picture that a button draws."""
+    """Press a button that draws, and return the file of its first picture."""
     press(page, button)
     return body(page, RESULTS)
 
@@ -211,7 +211,7 @@ def drop(page: Any, data: bytes, *, kind: str = "png") -> None:
 
 
 def restored(open_page: Any, data: bytes, *, kind: str = "png") -> Any:
-    """A page opened anew that a result's file was dropped on, when it has said what came of it."""
+    """Open the page anew, drop a result's file on it, and return it once it shows the outcome."""
     page = open_page()
     drop(page, data, kind=kind)
     page.wait_for_selector("#restore-note .ipa-note")
@@ -219,7 +219,7 @@ def restored(open_page: Any, data: bytes, *, kind: str = "png") -> Any:
 
 
 def changed(before: Path, after: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Rows and columns of the pixels in which a picture of the same size differs from a file."""
+    """Return the rows and columns of the pixels in which a picture differs from a file of the same size."""
     with Image.open(before) as image:
         pixels = np.asarray(image)
     assert after.shape == pixels.shape

@@ -18,16 +18,16 @@ RULES = {"runOnly": ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"], "r
 
 
 def violations(page: Any) -> list[str]:
-    """What axe-core finds fault with: the rule, the element, and why."""
+    """Return axe-core's complaints: the rule, the element, and why."""
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="needs axe-playwright-python").Axe()
-    # The whole page at once: of what lies under the buttons that stay in sight, the contrast would be theirs.
+    # The whole page at once: otherwise elements under the fixed buttons would be measured with the buttons' contrast.
     page.set_viewport_size({"width": 1440, "height": page.evaluate("document.documentElement.scrollHeight")})
     rest(page)  # colours fade
     found = axe.run(page, options=RULES).response["violations"]
     return [f"{rule['id']}: {node['html'][:200]} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
 
-# How far the words in empty boxes stand out from what is behind them, as WCAG counts it.
+# The contrast of the words in empty boxes with their background, as WCAG computes it.
 CONTRASTS = """() => [...document.querySelectorAll('textarea[placeholder], input[placeholder]')].map((box) => {
     const light = (colour) => {
         const parts = colour.match(/[\\d.]+/g).slice(0, 3).map((part) => part / 255);
@@ -68,7 +68,7 @@ def test_no_tab_keeps_anybody_out(open_page: Any, shoot: Any, reference_file: Pa
         assert violations(page) == [], task
 
 
-# What has the focus, where it lies with its label and its frame, and a little around it.
+# The box around the focused element, its label and its frame, with a small margin.
 _FOCUSED = """() => {
     const focused = document.activeElement;
     if (!focused || focused === document.body || focused.closest("footer, .toast-wrap")) return null;

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 
 def add(page: Any, file: Path) -> str:
-    """Drop a file, and say what the page says of it."""
+    """Drop a file, and return what the page says about it."""
     if not page.is_visible("#adapter-file"):
         page.click("#adapter-file-panel > button")
         page.wait_for_selector("#adapter-file", state="visible")
@@ -78,7 +78,7 @@ def test_what_is_chosen_before_the_page_has_its_answer_stays(open_page: Any) -> 
         held.append(route) if is_held else route.continue_()
 
     page = open_page(prepare=lambda page: page.route("**/gradio_api/run/**", hold))
-    while not held:  # the page asks which adapters there are when it is opened
+    while not held:  # on opening, the page requests the list of adapters
         page.evaluate("new Promise(requestAnimationFrame)")
     page.get_by_label("Fine-grained — more detail").check()
     is_held = False

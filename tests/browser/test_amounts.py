@@ -1,4 +1,4 @@
-"""How much of the picture, as a visitor sets it: in one choice, slider by slider, and for each picture on its own."""
+"""How much of the picture counts, as a visitor sets it: in one choice, slider by slider, and for each picture alone."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def point(page: Any, name: str) -> Any:
 
 
 def is_at(page: Any, name: str | None) -> None:
-    """Wait until a point is chosen, or none."""
+    """Wait until the named point is chosen, or none is."""
     page.wait_for_function(IS_CHOSEN, arg=name)
 
 

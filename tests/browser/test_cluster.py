@@ -25,18 +25,18 @@ pytestmark = [
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: requirements-cluster.txt"),
 ]
 
-# So many that both are drawn for longer than it takes until replicas have said so.
+# Enough that drawing both takes longer than the replicas take to report.
 COUNT = 8
 
 
 @pytest.fixture(scope="module")
 def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`IPA_CLUSTER=local IPA_REPLICAS=2 python app.py`, until it is told to end; nothing of it may be left."""
+    """Run `IPA_CLUSTER=local IPA_REPLICAS=2 python app.py`, then end it and check that no process is left."""
     folder = tmp_path_factory.mktemp("cluster")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("IPA_CLUSTER", "local")
         patch.setenv("IPA_REPLICAS", "2")
-        # Where the test fails something may still be drawn.
+        # If the test fails, something may still be drawing.
         patch.setenv("IPA_FINISH_SECONDS", "1")
         with running_app(tiny_bundle(folder / "toybox"), folder / "files") as (url, app):
             yield url
@@ -52,7 +52,7 @@ def page_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def busy(url: str) -> set[int]:
-    """The processes of replicas that have a request, as `/healthz` has them."""
+    """Return the process ids of replicas that have a request, from `/healthz`."""
     lines = httpx.get(f"{url}healthz").text.splitlines()
     found = [re.search(r"process (\d+)\).* requests: [1-9]", line) for line in lines]
     return {int(each[1]) for each in found if each and psutil.pid_exists(int(each[1]))}

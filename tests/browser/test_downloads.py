@@ -1,4 +1,4 @@
-"""A model that has to be downloaded, from choosing it to drawing with it."""
+"""A model that must be downloaded, from choosing it to drawing with it."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def choose(page: Any, title: str) -> None:
 
 
 def open_and_choose(page: Any, title: str) -> None:
-    """Choose a model when the settings, which reset what is in them while they open, have come to rest."""
+    """Open the settings, wait until they are idle, since opening resets what is in them, and then choose a model."""
     page.click("#more-settings > button")
     rest(page)
     choose(page, title)

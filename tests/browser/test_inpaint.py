@@ -30,7 +30,7 @@ MARK = (40, 200, 60)
 
 
 def place_of(page: Any, colour: tuple[int, int, int]) -> tuple[float, float]:
-    """Where on the screen the editor shows a colour: the middle of it."""
+    """Return where on the screen the editor shows a colour: its median position."""
     canvas = page.locator(EDITOR)
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
@@ -61,10 +61,10 @@ def picture_at(page: Any, selector: str) -> Image.Image:
 
 
 def shown_mask(page: Any) -> np.ndarray:
-    """Press "Show the mask", and tell where what it shows is pink."""
+    """Press "Show the mask", and return which pixels of the overlay are pink."""
     page.click("#mask-show")
     shown = np.asarray(picture_at(page, "#mask-shown img")).astype(int)
-    # Orange is as red as pink is, but not blue.
+    # Orange is as red as pink, but not as blue.
     return (shown[..., 0] - shown[..., 1] > 60) & (shown[..., 2] > shown[..., 1])
 
 
@@ -77,7 +77,7 @@ def generate(page: Any) -> np.ndarray:
 def redrawn(
     page: Any, shoot: Any, picture: Path, *, at: tuple[float, float], reach: float = 4
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Paint, generate, and tell the rows and columns of the pixels that changed."""
+    """Paint, generate, and return the rows and columns of the pixels that changed."""
     paint(page, at, reach=reach)
     shoot(page, "painted")
     after = generate(page)
@@ -87,7 +87,7 @@ def redrawn(
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A picture of 3000 x 2000 pixels with detail everywhere, and a green mark off its middle."""
+    """A picture of 3000 x 2000 pixels with detail everywhere, and a green mark off centre."""
     columns, rows = np.meshgrid(np.arange(3000), np.arange(2000))
     pixels = np.stack([rows // 16 + 90, columns // 24 + rows % 2, 200 + columns % 3 + rows % 5], axis=2)
     image = Image.fromarray(pixels.astype(np.uint8))
@@ -103,7 +103,7 @@ def test_a_mask_painted_on_a_large_photo_changes_that_place_and_no_other_pixel(
     load(page, photo)
     rows, columns = redrawn(page, shoot, photo, at=place_of(page, MARK))
     assert rows.size > 20_000
-    # The brush is some 560 pixels wide on the photo, and the stroke a little longer.
+    # The brush is about 560 pixels wide on the photo, and the stroke a little longer.
     assert abs(rows.mean() - 620) < 40
     assert abs(columns.mean() - 2220) < 40
     assert rows.max() - rows.min() < 620
@@ -167,7 +167,7 @@ def test_a_picture_is_continued_to_the_right_and_its_settings_come_back(
         before = np.asarray(image)
     assert after.shape == (200, 450, 3)
     assert np.array_equal(after[:, :300], before)
-    # The last column of the picture is all one colour; what was drawn is not.
+    # The picture's last column is all one colour; what was drawn is not.
     assert len(np.unique(after[:, 330:].reshape(-1, 3), axis=0)) > 50
 
     made = body(page, RESULTS)
@@ -222,7 +222,7 @@ def test_the_tools_for_painting_lie_below_the_bar_that_stays(open_page: Any, sho
     tools = page.locator("#inpaint-editor .toolbar-wrap").first
     bar = page.locator("#inpaint-generate").locator("xpath=ancestor::*[contains(@class, 'ipa-actions')]").bounding_box()
     box = tools.bounding_box()
-    # To where the bar's upper edge crosses their middle.
+    # Scroll until the bar's upper edge crosses their middle.
     page.evaluate("y => scrollBy(0, y)", box["y"] + box["height"] / 2 - bar["y"])
     shoot(page)
     box = tools.bounding_box()

@@ -65,7 +65,7 @@ def test_the_choice_goes_back_and_forth_and_is_remembered(open_page: Any) -> Non
     assert not CHINESE.search(page.inner_text("#variation-generate"))
     choose(page, "zh")
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('生成')")
-    # A reload that breaks off what is still being asked for leaves an error in the console.
+    # Reloading while a request is unanswered would leave an error in the console.
     page.wait_for_selector("#model-state .ipa-ready")
     rest(page)
     page.reload()
@@ -104,8 +104,8 @@ def test_where_the_browser_keeps_nothing_the_choice_holds_for_the_visit(open_pag
     page.wait_for_function("document.querySelector('#variation-generate').textContent.includes('Generate')")
 
 
-# All texts and names of what is on the page and what is chosen on it, but for what visitors type and the words that a
-# model knows. What a field shows is asked of the browser itself.
+# All text and labels on the page, and what is chosen on it, except what visitors type and a model's words. A field's
+# value is read through the browser's own getter.
 SHOWN = """() => [...document.querySelectorAll('body *')]
     .filter((node) => !node.closest('script, style, textarea, pre, code, kbd, #result-settings, .ipa-typed, #words li'))
     .flatMap((node) => [
@@ -158,7 +158,7 @@ def page_of_everything(
 
 
 def english_choices(page: Any) -> set[str]:
-    """Open every dropdown in sight; what is left in English there and anywhere on the page."""
+    """Open every visible dropdown, and return what is still in English there and anywhere on the page."""
     left = english_on(page)
     for field in page.locator("input[role=combobox]:visible").all():
         field.click()
@@ -172,7 +172,7 @@ def english_choices(page: Any) -> set[str]:
 
 
 class TestEverythingThereIs:
-    """The page with all that any of its settings brings to light."""
+    """The page with everything that any of its settings reveals."""
 
     @pytest.fixture
     def page_url(self, page_of_everything: str) -> str:
@@ -292,7 +292,7 @@ def test_each_time_that_pictures_are_made_they_are_named_in_chinese(open_page: A
 def page_in_three_languages(
     tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """The page where a third file lies beside the languages that there are: English, louder."""
+    """The page with a third language beside the existing ones: English with exclamation marks."""
     folder = tmp_path_factory.mktemp("messages")
     for file in FOLDER.glob("*.json"):
         shutil.copy(file, folder)

@@ -1,4 +1,4 @@
-"""The Library tab as a visitor uses it: found again, compared, gone on from, deleted and brought back."""
+"""The Library tab as a visitor uses it: finding, comparing, going on from, deleting and restoring pictures."""
 
 from __future__ import annotations
 

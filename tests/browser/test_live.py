@@ -1,4 +1,4 @@
-"""Live mode as a visitor uses it: the picture follows the hand, and ends as the engine draws it alone."""
+"""Live mode as a visitor uses it: the picture follows the hand, and ends as the engine draws it on its own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PICTURE = "#live-picture img"
 SWITCH = "#live input"
-# Whether, two frames on, no editor draws itself any more.
+# Whether, two frames later, no editor is redrawing.
 RESTS = """() => new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(
     () => resolve([...window.ipaCanvases].every((each) => !each.ticker.started))
 )))"""
@@ -62,12 +62,12 @@ def switch_on(page: Any) -> None:
 
 
 def newest(page: Any, engine: WatchedEngine) -> GenerateRequest:
-    """Wait until the page is at rest; what was last asked for is what is shown, as the engine draws it alone."""
+    """Wait until the page is idle, check that it shows its last request as the engine draws it, and return that."""
     while True:
         rest(page)
         asked, request = len(engine.jobs), engine.jobs[-1].plan.request
         alone = engine.submit(request).result()
-        if len(engine.jobs) == asked + 1:  # the page has asked for nothing else meanwhile
+        if len(engine.jobs) == asked + 1:  # the page has requested nothing else meanwhile
             break
     shown = inline_picture(on_white(alone.images[0]), alt=Message("page.live_picture"), css_class="ipa-live")
     assert page.get_attribute(PICTURE, "src") in shown
@@ -167,7 +167,7 @@ def test_on_a_phone_the_picture_stays_in_sight(open_page: Any, engine: WatchedEn
 
 
 def lies_on(page: Any, selector: str, other: str) -> bool:
-    """Whether an element covers any of another."""
+    """Return whether two elements overlap."""
     one, two = (page.locator(each).bounding_box() for each in (selector, other))
     ends = (("x", "width"), ("y", "height"))
     return all(one[at] < two[at] + two[size] and two[at] < one[at] + one[size] for at, size in ends)

@@ -1,4 +1,4 @@
-"""Live pictures of a model with a fast way: a draft while the hand moves, and then what was asked for."""
+"""Live pictures of a model with a fast way: a draft while the hand moves, then the requested quality."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.ui.serving import WatchedEngine, served_engine
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-# What kinds of pictures are shown one after the other, noted from now on.
+# From now on, notes each picture shown and whether it is a draft.
 _NOTE = """() => {
     const box = document.querySelector("#live-picture");
     window.shown = [];
@@ -54,7 +54,7 @@ def page_url(engine_at: tuple[str, WatchedEngine]) -> str:
 
 @pytest.fixture
 def live_page(open_page: Any) -> Any:
-    """A page whose first live picture is there."""
+    """A page that shows its first live picture."""
     page = open_page()
     open_and_choose(page, "Quick")
     page.wait_for_selector(f"{PICTURE}:not(.ipa-draft)")

@@ -1,4 +1,4 @@
-"""What things are called on the page in either language: names that people give, and pictures of galleries."""
+"""Names on the page in either language: those people give, and those of pictures in galleries."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def page_of_names(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page with a style, a model and a picture that are called as something is that the page says."""
+    """The page with a style, a model and a picture whose names are also words of the page."""
     own = {"Strong": Style(name="Strong", prompt="{prompt}, in thick lines")}
     entry = replace(entry_from_folder(tiny_bundle_dir, name="other"), styles={**STYLES, **own})
     third = replace(entry, name="third", title="Strong")
@@ -38,7 +38,7 @@ def page_of_names(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactor
 
 
 class TestNamesThatPeopleGive:
-    """They stay as they are, whatever else is called so."""
+    """They are not translated, even when the page uses the same words."""
 
     @pytest.fixture
     def page_url(self, page_of_names: str) -> str:
@@ -109,7 +109,7 @@ def page_of_pictures(tiny_bundle_dir: Path) -> Iterator[str]:
 
 
 class TestPicturesOfGalleries:
-    """Screen readers are told what is to be seen, or what is written under it, not only which picture it is."""
+    """Screen readers hear what a picture shows, or its caption, not only its number."""
 
     @pytest.fixture
     def page_url(self, page_of_pictures: str) -> str:

@@ -127,7 +127,7 @@ def test_stop_ends_a_long_job_and_the_next_one_works(open_page: Any) -> None:
 def test_what_is_pressed_as_soon_as_the_pictures_are_there_draws(
     open_page: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Though the server has not told Gradio's client yet that it has nothing more to say."""
+    """Even before the server has told Gradio's client that the event is complete."""
     is_over, guarded = Event(), Runner.guarded
 
     def slow(runner: Runner, updates: Iterator[Update]) -> Iterator[Update]:
@@ -169,7 +169,7 @@ def test_a_long_title_of_a_model_leaves_the_rest_of_the_bar_free(open_page: Any)
 def test_a_job_survives_that_the_page_is_closed_and_opened_again(
     open_page: Any, shoot: Any, may_end: Event, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ipa_app.ui.running._CLOSING_S", PATIENCE_MS / 1000)  # however busy the machine is
+    monkeypatch.setattr("ipa_app.ui.running._CLOSING_S", PATIENCE_MS / 1000)  # long enough for a busy machine
     page = open_page()
     kept = page.evaluate("localStorage['ipa-running']")
     press_generate(page, "variation", count=8)
@@ -231,7 +231,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
     assert page.input_value("#region-prompt-1 textarea, #region-prompt-1 input") == "a red frog"
     assert page.is_visible("#region-words-1")
     page.click("#add-reference")
-    expect_values(page, weight_1="1")  # nobody would have seen another one of a single picture
+    expect_values(page, weight_1="1")  # with a single picture, nobody would have seen the others
     tick(page, "region-1", "painted")
     page.reload()
     page.click("#seen-panel-1 > button")
@@ -241,7 +241,7 @@ def test_what_counts_of_a_place_is_seen_when_the_page_is_loaded_anew(open_page: 
 
 
 def test_a_page_that_opens_leaves_alone_what_is_not_kept(open_page: Any) -> None:
-    """Its visitor may have entered something before it has opened whole."""
+    """The visitor may have entered something before the page has opened completely."""
     page = open_page()
     rest(page)
     page.evaluate(f"sessionStorage.setItem('{kept._STORED}', JSON.stringify({{ count: 2 }}))")
@@ -308,7 +308,7 @@ def test_it_fits_the_screen_and_the_dark(open_page: Any, shoot: Any, width: int)
 
 @pytest.fixture(scope="module")
 def url_with_a_broken_model(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page with a second model, which is not there; its folder's name has no space to wrap at."""
+    """The page with a second model that is missing; its folder's name has no space to wrap at."""
     folder = tmp_path_factory.mktemp("models") / "-".join(["a-folder-with-a-long-name"] * 4)
     with served(tiny_bundle_dir, others=[entry_from_folder(folder, name="broken")]) as url:
         yield url

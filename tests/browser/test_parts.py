@@ -1,4 +1,4 @@
-"""What of a picture counts, and where: chosen in the browser, and back from the file."""
+"""Which part of a picture counts, and where: chosen in the browser, and restored from the file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 @pytest.fixture(scope="module")
 def page_url(tiny_bundle_dir: Path, reference_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page with a model beside the first one that has presets."""
+    """The page with a second model, which has presets."""
     folder = tiny_sdxl_bundle(tmp_path_factory.mktemp("models") / "xl", blocks=SDXL_BLOCKS)
     with served(
         tiny_bundle_dir,
@@ -56,7 +56,7 @@ def test_style_and_place_are_chosen_and_come_back_from_the_file(open_page: Any, 
     fresh = restored(open_page, made)
     fresh.wait_for_selector("#part")
     fresh.wait_for_function("document.querySelector('#part input:checked').value === 'style'")
-    # Its accordion is open, for all to see.
+    # Its accordion is open, so the choice is in view.
     fresh.wait_for_selector("#region-1")
     assert checked(fresh, "region-1") == "left"
     shoot(fresh, "restored")

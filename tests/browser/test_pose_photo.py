@@ -1,4 +1,4 @@
-"""The pose in a photo: what is downloaded for it is told, can be stopped and goes on; and nobody in it is told."""
+"""The pose in a photo: the download for it is shown, can be stopped and goes on; a photo without people is reported."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_a_download_for_a_photo_is_told_stopped_and_goes_on(
     assert set(hub.sent) == set(NAMES[:2])
     assert hub.sent[NAMES[0]] < 2 * len(hub.repos[REPO][NAMES[0]])
     assert page.is_visible("#pose-image img")
-    page.click("#pose-find", trial=True)  # nothing lies over it
+    page.click("#pose-find", trial=True)  # nothing covers it
     shoot(page, "nobody")
 
 
@@ -111,6 +111,6 @@ def test_a_picture_that_is_chosen_while_another_is_searched_stays(
     page.wait_for_selector("#status .ipa-done")
     rest(page)
     assert page.locator(f"#pose-image img[src*='{second.name}']").count() == 1
-    # The one that was searched is not there any more.
+    # A photo goes once its pose has been found.
     page.click("#pose-find")
     page.wait_for_selector("#pose-image img", state="detached")

@@ -1,4 +1,4 @@
-"""What a first visit fetches is told to the browser at the head of the page: all of it, and nothing else."""
+"""The page's head lists for the browser everything a first visit fetches, and nothing else."""
 
 from __future__ import annotations
 

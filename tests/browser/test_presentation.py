@@ -33,26 +33,26 @@ def page_url(tiny_bundle_dir: Path, reference_file: Path) -> Iterator[str]:
 
 
 def load_again_at(page: Any, address: str) -> None:
-    """Open an address of the same page, which differs behind the "#" alone."""
+    """Load an address of the same page that differs only behind the "#"."""
     page.goto("about:blank")
     page.goto(address)
     page.wait_for_selector("#variation-generate")
 
 
 def press_the_button(page: Any, answer: str = "Begin to show it") -> None:
-    """Press the button that leads into the mode, and answer what it asks."""
+    """Press the button that starts presentation mode, and answer its question."""
     page.click("#presentation > * button.ipa-present")
     page.get_by_role("button", name=answer).click()
 
 
 def load_presented(page: Any) -> None:
-    """Open the page to be shown to others, with a start screen that comes back after an hour."""
+    """Open the page in presentation mode, with a start screen that comes back after an hour."""
     load_again_at(page, page.url.split("#")[0] + f"#presentation={HOUR_S}")
     page.click(".ipa-begin")
 
 
 def leave_alone(page: Any) -> None:
-    """Let the hour pass in which nobody does anything, and wait until the start screen has come back."""
+    """Let an hour without input pass, and wait until the start screen has come back."""
     page.evaluate(f"const now = performance.now(); performance.now = () => now + {1000 * HOUR_S}")
     page.wait_for_selector(".ipa-start[open]")
 
@@ -221,7 +221,7 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     page.wait_for_selector(".toast-body")
     page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
     rest(page)
-    # The example's picture is here, so that none has to be added.
+    # The example's picture is there, so the page asks for none.
     assert "please add" not in page.inner_text(".toast-wrap")
     assert page.locator("#reference img").count() == 1
     shoot(page, "opened")
@@ -237,6 +237,6 @@ def test_a_link_opens_the_page_with_everything_set(open_page: Any, shoot: Any) -
     rest(page)
     page.fill("#variation-prompt textarea", "hat")
     page.evaluate("location.hash = ''")
-    page.evaluate("link => { location.href = link; }", link)  # into the address bar of the page that is open
+    page.evaluate("link => { location.href = link; }", link)  # as if typed into the address bar of the open page
     page.wait_for_function("document.querySelector('#variation-prompt textarea').value === '红色的猫'")
     rest(page)

@@ -45,7 +45,7 @@ def without_library(tiny_bundle_dir: Path) -> Iterator[str]:
 
 
 def put(page: Any, number: int) -> None:
-    """Put a picture into a box."""
+    """Put a picture into a reference box."""
     data = io.BytesIO()
     noise_picture(number).save(data, "PNG")
     box = "#reference" if number == 1 else f"#reference-{number}"
@@ -55,7 +55,7 @@ def put(page: Any, number: int) -> None:
 
 
 def set_out(page: Any) -> None:
-    """Put in two pictures, and say something else of each."""
+    """Put in two pictures with different settings."""
     put(page, 1)
     page.click("#add-reference")
     put(page, 2)
@@ -130,7 +130,7 @@ def hand_on(page: Any, target: Path) -> Path:
 
 
 def references_drawn(page: Any, folder: Path) -> list[tuple[Any, ...]]:
-    """Draw, and return what the file says of its references."""
+    """Draw, and return the references recorded in the file."""
     page.fill("#count input[type=number]", "1")
     (folder / "made.png").write_bytes(drawn(page, "#variation-generate"))
     references = read_request(folder / "made.png").references

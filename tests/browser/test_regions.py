@@ -29,7 +29,7 @@ def choose_place(page: Any, number: int, place: str) -> None:
 
 
 def paint(page: Any, number: int, *, across: float) -> None:
-    """Draw a stroke from top to bottom, at a share of the painting area's width."""
+    """Draw a stroke from top to bottom; `across` is its position as a share of the painting area's width."""
     editor = f"#region-editor-{number} .pixi-target canvas"
     settle(page, editor)
     page.locator(editor).scroll_into_view_if_needed()
@@ -45,7 +45,7 @@ def paint(page: Any, number: int, *, across: float) -> None:
 
 
 def overlay(page: Any, number: int) -> np.ndarray:
-    """Press "Show all places", and return what is shown."""
+    """Press "Show all places", and return the picture shown."""
     shown = page.locator(f"#region-shown-{number} img")
     page.click(f"#region-show-{number}")
     rest(page)
@@ -124,7 +124,7 @@ def test_each_place_has_words_of_its_own_which_are_drawn_and_restored(
     assert page.inner_text("#region-unknown-1").strip() == ""
     shoot(page, "written")
 
-    # What was written waits while there is no place for it.
+    # The words are kept while there is no place for them.
     page.fill("#count input[type=number]", "1")
     choose_place(page, 1, "Everywhere")
     page.wait_for_selector("#region-prompt-1", state="hidden")
@@ -178,7 +178,7 @@ def test_what_was_painted_waits_while_another_place_is_chosen(open_page: Any) ->
     page.click("#variation-generate")
     page.wait_for_selector(".toast-body.error")
     assert "nothing is painted" in page.inner_text(".toast-body.error")
-    page.click(".toast-close")  # which would move for ten seconds
+    page.click(".toast-close")  # its bar would move for ten seconds
     paint(page, 1, across=0.3)
     overlay(page, 1)
     hard = page.get_attribute("#region-shown-1 img", "src")

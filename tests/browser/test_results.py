@@ -1,4 +1,4 @@
-"""What a visitor does with results: take settings back, compare, go on, download, look again."""
+"""What a visitor does with results: reuse settings, compare, go on, download, look again."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_dropped_result_sets_everything_and_draws_the_same_file(
     enter(page, "weight-2", "0.4")
     page.get_by_role("tab", name="Text + image").click()
     page.wait_for_function("document.querySelector('#scale input[type=number]').value === '0.6'")
-    enter(page, "scale", "1")  # which would suit the tab that the page opens with
+    enter(page, "scale", "1")  # what suits the tab that the page opens with
     page.fill("#mix-prompt textarea", "a red frog")
     page.get_by_label("Fine-grained").check()
     page.fill("#count input[type=number]", "2")
@@ -262,7 +262,7 @@ def test_the_picture_that_is_shown_is_the_one_that_is_picked(open_page: Any) -> 
     slow_line(page)
     for _ in range(3):
         page.keyboard.press("ArrowRight")
-        page.wait_for_timeout(60)  # faster than what was picked is told
+        page.wait_for_timeout(60)  # faster than the picked picture can be reported
     page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 4')")
 
 
@@ -279,7 +279,7 @@ def test_what_was_painted_since_is_gone_where_an_inpainting_is_taken_up_again(op
     rest(page)
     settle(page, EDITOR)
     assert _painted(drawn(page, "#inpaint-generate"), tmp_path) == _painted(first, tmp_path)
-    # Once more, where the very picture is there already.
+    # Once more, with the same picture already there.
     _stroke(page, 0.7)
     page.click("#use-settings")
     rest(page)
@@ -288,7 +288,7 @@ def test_what_was_painted_since_is_gone_where_an_inpainting_is_taken_up_again(op
 
 
 def _stroke(page: Any, height: float) -> None:
-    """Paint from left to right, so far from the top."""
+    """Paint from left to right, at a share of the editor's height."""
     box = page.locator(EDITOR).bounding_box()
     across = [box["x"] + box["width"] * share for share in (0.35, 0.65)]
     page.mouse.move(across[0], box["y"] + box["height"] * height)
@@ -299,7 +299,7 @@ def _stroke(page: Any, height: float) -> None:
 
 
 def _painted(result: bytes, folder: Path) -> int:
-    """How many pixels of a result were to be drawn anew."""
+    """Return how many pixels of a result the mask marked."""
     (folder / "result.png").write_bytes(result)
     mask = read_request(folder / "result.png").mask
     assert mask is not None

@@ -1,4 +1,4 @@
-"""Sentences as the program says them, said in Chinese by the page's own script."""
+"""Sentences of the program, translated into Chinese by the page's own script."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ Say = Callable[..., Any]
 
 @pytest.fixture(scope="module")
 def page(chromium: Any) -> Iterator[Any]:
-    """A page of nothing but the choice of languages, in Chinese."""
+    """A page with only the language choice, set to Chinese."""
     page = chromium.new_page(locale="zh-CN")
     page.route(f"{ADDRESS}**", lambda route: route.fulfill(body=EMPTY, content_type="text/html"))
     page.goto(ADDRESS)
@@ -44,7 +44,7 @@ def page(chromium: Any) -> Iterator[Any]:
 
 @pytest.fixture(scope="module")
 def say(page: Any) -> Say:
-    """Put HTML into the page, and give the text that is seen then."""
+    """Return a function that puts messages into the page and returns the text shown."""
 
     def shown(*messages: str) -> str:
         return in_page(page, said(*messages))

@@ -1,4 +1,4 @@
-"""The reference panel as a visitor uses it: watching, looking at the square, taking everything back from a file."""
+"""The reference panel as a visitor uses it: watching, viewing the square, and restoring everything from a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What matters is at hand: in sight wherever the page is scrolled to, and by keys."""
+"""The important controls are at hand: in view wherever the page is scrolled to, and reachable by keys."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from tests.browser.hands import RESULTS, body, enter, expect_values, load, open_
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 TABS = ("variation", "mix", "inpaint", "pose")
-# Which of the elements are not in sight: outside of the screen, or something else lies on their middle.
+# Which of the elements are not in view: outside the screen, or with something else over their middle.
 OUT_OF_SIGHT = """(selectors) => selectors.filter((selector) => {
     const node = document.querySelector(selector), box = node?.getBoundingClientRect();
     if (!box || box.top < 0 || box.bottom > innerHeight || box.left < 0 || box.right > innerWidth) return true;
     return !node.contains(document.elementFromPoint(box.x + box.width / 2, box.y + box.height / 2));
 })"""
 
-# Whether the key that takes back a sign which is being composed, as in Chinese, has pressed Stop.
+# Whether Escape pressed while a character is being composed, as in Chinese, has pressed Stop.
 STOPPED_WHILE_COMPOSING = """() => {
     let isPressed = false;
     document.querySelector("#mix-stop").addEventListener("click", () => { isPressed = true; }, { once: true });
@@ -157,7 +157,7 @@ def test_arrow_keys_lead_from_tab_to_tab(open_page: Any) -> None:
         rest(page)
         assert page.evaluate("document.activeElement.id") == f"tab-{task}-button"
         assert page.is_visible(f"#{task}-generate")
-    page.keyboard.press("Alt+ArrowRight")  # the browser's own, to the page after
+    page.keyboard.press("Alt+ArrowRight")  # left to the browser, which goes to the next page
     rest(page)
     assert page.is_visible("#mix-generate")
 

@@ -19,7 +19,7 @@ from tests.browser import hands
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PRESETS = list(preset_sheets())
-# The first one is what the editor opens with.
+# The editor opens with the first one.
 OPENED = PRESETS[0]
 Points = list[tuple[float, float, bool]]
 
@@ -40,7 +40,7 @@ def open_pose_tab(open_page: Any, **screen: Any) -> Any:
 
 
 def shown(page: Any) -> Points:
-    """Joints as drawn, in pixels of the canvas, and whether each is shown."""
+    """Return the joints as drawn, in pixels of the canvas, and whether each is shown."""
     points = page.evaluate(
         """() => [...document.querySelectorAll('#skeleton .ipa-skel-joint')].map((node) => {
             const {e, f} = node.transform.baseVal.consolidate().matrix;
@@ -61,7 +61,7 @@ def points_of(openpose: dict[str, Any]) -> Points:
 
 
 def generated_from(page: Any) -> dict[str, Any]:
-    """Generate a picture and return the pose that it says it was made from."""
+    """Generate a picture and return the pose recorded in its file."""
     result = "#results .grid-wrap img"
     before = page.get_attribute(result, "src") if page.locator(result).count() else None
     page.fill("#count input[type=number]", "1")
@@ -126,7 +126,7 @@ def test_what_the_page_was_told_comes_back_as_no_news_and_later_it_is_news(chrom
 
     page.evaluate("performance.now = () => 1")  # however busy the machine is
     first, second = press("smaller"), press("smaller")
-    page.evaluate("text => setByPython(text)", first)  # by a server that is slower than fingers
+    page.evaluate("text => setByPython(text)", first)  # an answer from a server slower than the fingers
     assert page.evaluate("props.value") == second
     assert (press("undo"), press("undo"), press("redo"), press("redo")) == (first, editor.value, first, second)
     page.evaluate("performance.now = () => 1e6")
@@ -293,7 +293,7 @@ def test_a_bone_moves_the_whole_figure_and_a_picture_shows_behind_it(open_page: 
     page.locator("#skeleton svg").scroll_into_view_if_needed()
     canvas = page.locator("#skeleton svg").bounding_box()
     scale = canvas["width"] / 512
-    # In the middle between neck and right hip, far from every joint.
+    # Halfway between neck and right hip, far from every joint.
     neck, hip = before[1], before[8]
     x, y = (canvas[side] + scale * (neck[i] + hip[i]) / 2 for i, side in enumerate(("x", "y")))
     page.mouse.move(x, y)
@@ -314,7 +314,7 @@ def test_a_bone_moves_the_whole_figure_and_a_picture_shows_behind_it(open_page: 
 
 
 def detailed() -> dict[str, Any]:
-    """Two people, the first one with a hand at the left wrist and a face about the nose."""
+    """Return two people, the first with a hand at the left wrist and a face around the nose."""
     data = json.loads(preset_file("arms out").read_text("utf-8"))
     first = data["people"][0]
     wrist, nose = points_of(data)[7], points_of(data)[0]
@@ -330,7 +330,7 @@ def detailed() -> dict[str, Any]:
 
 
 def spots(pose: dict[str, Any], part: str, person: int = 0) -> np.ndarray:
-    """The points (n, 2) of a hand or a face."""
+    """Return the points (n, 2) of a hand or a face."""
     values = np.array(pose["people"][person].get(part, []), dtype=float).reshape(-1, 3)
     return values[:, :2]
 
@@ -345,7 +345,7 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     shoot(page, "shown")
     hand, face = spots(before, "hand_left_keypoints_2d"), spots(before, "face_keypoints_2d")
 
-    # A hand goes with its wrist, a face with its nose.
+    # A hand follows its wrist, a face its nose.
     joint(page, "left wrist, person 1").focus()
     page.keyboard.press("Shift+ArrowUp")
     joint(page, "nose, person 1").focus()
@@ -363,7 +363,7 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     turned = [512, 0] + moved_face * [-1, 1]
     assert spots(mirrored, "face_keypoints_2d") == pytest.approx(turned[list(FACE_MIRRORED)], abs=0.02)
 
-    # Hidden with its wrist, and back with it.
+    # It is hidden with its wrist, and comes back with it.
     joint(page, "right wrist, person 1").focus()
     page.keyboard.press("Delete")
     assert page.locator("#skeleton .ipa-skel-details line").count() == 0
@@ -371,7 +371,7 @@ def test_hands_and_face_go_with_their_figure(open_page: Any, shoot: Any) -> None
     press(page, "undo")
     assert page.locator("#skeleton .ipa-skel-details line").count() == 20
 
-    # Whom nobody wants goes.
+    # The second person is removed.
     joint(page, "neck, person 2").focus()
     press(page, "remove")
     joint(page, "neck").wait_for()

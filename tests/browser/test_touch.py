@@ -16,7 +16,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 PHONE = {"width": 390, "height": 844, "touch": True}
 SKELETON = "#skeleton svg"
-# Which of the elements something else lies on, or which do not hold what they say.
+# Which of the elements are covered by something else, or have text that overflows.
 COVERED = """(selectors) => selectors.filter((selector) => {
     const node = document.querySelector(selector), { left, top, width, height } = node.getBoundingClientRect();
     const isThere = (share) => node.contains(document.elementFromPoint(left + width * share, top + height / 2));
@@ -25,7 +25,7 @@ COVERED = """(selectors) => selectors.filter((selector) => {
 
 
 def place_of(page: Any, joint: str) -> tuple[float, float]:
-    """Where in the skeleton's picture a joint is, in pixels of the screen."""
+    """Return a joint's place in the skeleton's picture, in pixels of the screen."""
     canvas = page.locator(SKELETON).bounding_box()
     x, y = middle(page.locator(f'#skeleton [aria-label="{joint}"] .ipa-skel-dot').bounding_box())
     return x - canvas["x"], y - canvas["y"]
@@ -47,7 +47,7 @@ def test_a_joint_follows_the_finger_and_the_page_scrolls_beside_it(open_page: An
     canvas, before = page.locator(SKELETON).bounding_box(), scrolled(page)
     x, y = place_of(page, "left wrist")
     neck = place_of(page, "neck")
-    # A little beside the joint, as fingers are.
+    # Slightly off the joint, as fingers are.
     start = (canvas["x"] + x + 12, canvas["y"] + y + 12)
     finger(page, start, (start[0] - 40, start[1] - 60))
     assert scrolled(page) == before
@@ -70,7 +70,7 @@ def test_a_joint_follows_the_finger_and_the_page_scrolls_beside_it(open_page: An
     at = middle(elbow.bounding_box())
     for _ in range(2):
         page.touchscreen.tap(*at)
-        page.wait_for_timeout(60)  # fingers are not faster
+        page.wait_for_timeout(60)  # fingers are no faster
     page.wait_for_selector('#skeleton [aria-label="left elbow, hidden"]')
     assert page.evaluate("visualViewport.scale") == 1
 
@@ -87,7 +87,7 @@ def test_a_mask_is_painted_with_the_finger(open_page: Any, shoot: Any, reference
     shoot(page, "painted")
     page.fill("#count input[type=number]", "1")
     press(page, "#inpaint-generate")
-    # What is happening is in sight.
+    # The status is in view.
     page.wait_for_function("() => Math.abs(document.querySelector('#status').getBoundingClientRect().y - 422) < 422")
     rows, columns = changed(reference_file, np.asarray(Image.open(io.BytesIO(body(page, RESULTS))).convert("RGB")))
     assert rows.size > 100

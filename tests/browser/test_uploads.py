@@ -1,4 +1,4 @@
-"""Pictures and masks as people have them, and what the page shows and says of them."""
+"""Pictures and masks as people have them, and how the page shows them and what it says."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def in_stripes(colours: np.ndarray) -> Image.Image:
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """A photo in Display P3; in sRGB its stripes have `COLOURS`."""
+    """A photo in Display P3 whose stripes are `COLOURS` in sRGB."""
     path = tmp_path / "photo.png"
     path.write_bytes(encoded(in_stripes(in_p3()), icc_profile=p3_profile()))
     return path

@@ -21,7 +21,7 @@ Generate = Callable[..., GenerateResult]
 
 
 def noise_picture(seed: int = 0, size: tuple[int, int] = (48, 40)) -> Image.Image:
-    """A picture full of detail that is the same every time."""
+    """Return a detailed picture that is the same every time."""
     values = bytes((index * (seed * 2 + 7919) + index * index * 31) % 251 for index in range(size[0] * size[1] * 3))
     return Image.frombytes("RGB", size, values)
 
@@ -35,12 +35,12 @@ def pixels(result: GenerateResult) -> list[bytes]:
 
 
 def furthest(one: Image.Image, other: Image.Image) -> int:
-    """The largest difference between two pictures, in levels of 255."""
+    """Return the largest difference between two pictures, in levels of 255."""
     return int(np.asarray(ImageChops.difference(one, other)).max())
 
 
 def drawing(job: Job) -> Job:
-    """A job as soon as it is being drawn."""
+    """Return the job as soon as it is being drawn."""
     next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
     return job
 
@@ -48,7 +48,7 @@ def drawing(job: Job) -> Job:
 @pytest.fixture(scope="session")
 def manager(tiny_bundle_dir: Path) -> ModelManager:
     manager = ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu")
-    # Tests load the same model into plain diffusers, and two loads at a time spoil each other: see models/loading.py.
+    # Tests load the same model into plain diffusers, and concurrent loads corrupt each other: see models/loading.py.
     manager.get("toybox", TIMEOUT_S)
     return manager
 
@@ -62,7 +62,7 @@ def engine(manager: ModelManager) -> Iterator[Engine]:
 
 @pytest.fixture
 def own_engine(manager: ModelManager) -> Iterator[Engine]:
-    """The test's own, with the limits that it has by default."""
+    """Yield an engine of the test's own, with the default limits."""
     engine = Engine(manager)
     yield engine
     engine.close()
@@ -70,5 +70,5 @@ def own_engine(manager: ModelManager) -> Iterator[Engine]:
 
 @pytest.fixture(scope="session")
 def generate(engine: Engine) -> Generate:
-    """Submit a request made of keywords and wait for its result."""
+    """Submit a request with these fields and return its result."""
     return lambda **fields: engine.submit(GenerateRequest(**fields)).result(TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""Drawing with adapters of every kind and form, beside each other: as plain diffusers draws with the same weights."""
+"""Adapters of every kind and file format, in one model: the same pictures as plain diffusers with the same weights."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.adapter_files import prefixed, saved_by_accelerate, write_adapter
 from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels
 from tests.tiny_models import random_adapter_tensors, tiny_unet
 
-# What diffusers is handed, for what the app is handed: it reads the published form only.
+# The weights in the published layout, the only one that diffusers reads.
 PLAIN = {
     "pooled": random_adapter_tensors(tiny_unet(), kind="base", seed=11),
     "plus": random_adapter_tensors(tiny_unet(), kind="plus", seed=12),
@@ -41,7 +41,7 @@ WISH = {"task": "mix", "prompt": "a red cat", "seed": 5, "scale": 0.6, "referenc
 
 @pytest.fixture(scope="module")
 def folder(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model with more adapters than two, called as diffusers' file of the same weights and the form it is in."""
+    """Return a model with more than two adapters: each of `PLAIN`, and the same weights in two other layouts."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path_factory.mktemp("models") / "many")
     for name, tensors in PLAIN.items():
         write_adapter(folder / "adapters" / f"{name}.bin", tensors)
@@ -63,7 +63,7 @@ def draw(engine: Engine, **changes: object) -> GenerateResult:
 
 
 def draw_theirs(folder: Path, weight_name: str) -> Image.Image:
-    """One picture by plain diffusers, its noise drawn as the engine draws it."""
+    """Return one picture by plain diffusers from the engine's initial noise."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_ip_adapter(
@@ -88,7 +88,7 @@ def test_every_kind_and_form_is_what_diffusers_draws(many: Engine, folder: Path,
 
 
 def test_a_base_adapter_may_have_other_numbers_of_tokens() -> None:
-    """Diffusers takes four for granted where it reads files; its projection itself does not."""
+    """Diffusers assumes four when it reads files; its projection itself does not."""
     tensors = random_adapter_tensors(tiny_unet(), kind="base", num_tokens=8)
     ours = ImageProjModel(ProjectionSizes(clip_dim=24, cross_attention_dim=32, num_tokens=8))
     ours.load_state_dict({key[11:]: tensor for key, tensor in tensors.items() if key.startswith("image_proj.")})
@@ -129,7 +129,7 @@ def test_a_new_adapter_is_drawn_with_at_once_and_the_model_stays(tiny_bundle_dir
     assert any(isinstance(event, Progress) and event.message == "reading the adapter toys" for event in events)
     first = job.result(TIMEOUT_S)
     assert first.settings["adapter_sha256"] == file_hash(file)
-    save_file({key: tensor * 0.5 for key, tensor in load_file(file).items()}, file)  # trained on
+    save_file({key: tensor * 0.5 for key, tensor in load_file(file).items()}, file)  # as if trained further
     second = draw(engine, adapter="toys")
     assert second.settings["adapter_sha256"] == file_hash(file)
     assert len({pixels(result)[0] for result in (before, first, second)}) == 3

@@ -26,7 +26,7 @@ FOX = OtherSettings(
 
 @pytest.fixture(scope="module")
 def chosen(tiny_bundle_dir: Path) -> ModelEntry:
-    """One that draws from 32 to 128 pixels."""
+    """A model that draws from 32 to 128 pixels."""
     return entry_from_folder(tiny_bundle_dir, name="toybox")
 
 
@@ -73,7 +73,7 @@ def test_weights_that_are_not_allowed_here_are_brought_within_bounds_and_said(ch
         "Out of range here, so set to the nearest value: “Words” (its weights limited to the range 0 to 3), "
         "“Not in the picture” (its weights limited to the range 0 to 3)."
     )
-    for prompt in ("(fox:9) " * 600, "(fox:9) " + "[red] " * 300):  # too long before, and only written anew
+    for prompt in ("(fox:9) " * 600, "(fox:9) " + "[red] " * 300):  # one too long beforehand, one only once rewritten
         long = adopt(replace(FOX, prompt=prompt), models=[chosen], chosen=chosen)
         assert len(long.request.prompt) == 2000
         assert "“Words” (its weights limited to the range 0 to 3), “Words” (cut to 2000 char" in str(long.told[-1])

@@ -1,4 +1,4 @@
-"""How many pictures go into one batch by themselves: as many as are faster together, fit, and are not to be exact."""
+"""The default batch size: as many pictures as are faster together and fit, and one where exactness is asked for."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def engine_of(bundle: Path, *, exact: bool = False, batch_limit: int | None = No
 
 @pytest.fixture(scope="module")
 def usual(tiny_bundle_dir: Path) -> Iterator[Engine]:
-    """As the app is by default."""
+    """Yield an engine with the app's default settings."""
     engine = engine_of(tiny_bundle_dir)
     yield engine
     engine.close()
@@ -43,7 +43,7 @@ def usual(tiny_bundle_dir: Path) -> Iterator[Engine]:
 
 @contextmanager
 def memory_for(most: int, engine: Engine) -> Iterator[list[int]]:
-    """Let an engine's memory suffice for so many pictures at once, and yield how many each step has drawn."""
+    """Limit an engine's memory to `most` pictures at once, and yield the number of pictures in each UNet call."""
     calls: list[int] = []
 
     def look(_unet: torch.nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
@@ -108,7 +108,7 @@ def test_what_does_not_fit_into_memory_at_once_is_drawn_in_parts(tiny_bundle_dir
 def test_a_request_that_fails_for_memory_has_no_more_of_its_pictures_tried(tiny_bundle_dir: Path) -> None:
     engine = engine_of(tiny_bundle_dir)
     with memory_for(0, engine) as calls:
-        for count in (8, 1):  # when the second one is drawn, the first is over
+        for count in (8, 1):  # the first has ended when the second one is drawn
             with pytest.raises(UserError, match="memory"):
                 engine.submit(GenerateRequest(**{**THREE, "count": count})).result(TIMEOUT_S)
     engine.close()
@@ -129,7 +129,7 @@ def test_poses_that_are_drawn_already_share_a_batch_whatever_they_come_as(usual:
     sheet = next(iter(preset_sheets().values()))
     poses = (draw_sheet(sheet, (256, 256)), drawn(STANDING, ground=(255, 255, 255)), sheet)
     with memory_for(99, usual) as calls:
-        with usual._changed:  # so that all of them wait when the first begins
+        with usual._changed:  # so that all of them are queued before the first one starts
             jobs = [usual.submit(GenerateRequest(task="pose", pose=pose, prompt="a cat", steps=2)) for pose in poses]
         for job in jobs:
             assert job.result(TIMEOUT_S).images

@@ -1,4 +1,4 @@
-"""A processor that calculates in bfloat16 draws in it: the same picture every time, and nearly that of float32."""
+"""A processor that computes in bfloat16 draws the same picture every time, and nearly the one of float32."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.engine.conftest import TIMEOUT_S, Generate, pixels, reference
 from tests.sample_requests import OF_TASK
 
 FAR = 12
-"""Levels of 255 by which pixels may differ in the mean, where those of another seed differ by some 50."""
+"""Mean difference in levels of 255 that is allowed; pictures of different seeds differ by some 50."""
 PLAIN = {"adapter": "base", "seed": 3, "steps": 4, "references": (reference(1),)}
 
 

@@ -1,4 +1,4 @@
-"""What replicas report, and which of them are asked to do something."""
+"""What replicas report, and which of them are chosen for a request."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Drawing on replicas of Ray Serve on this machine: what they draw, and what becomes of it where one ends.
+"""Drawing on local Ray Serve replicas: the pictures, and what happens when a replica ends.
 
-Ray is not among what the tests need: `pip install -r requirements-cluster.txt`.
+Ray is not among the tests' requirements: `pip install -r requirements-cluster.txt`.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from tests.engine.conftest import TIMEOUT_S, drawing, pixels, reference
 from tests.tiny_models import random_adapter_tensors, tiny_bundle, tiny_unet
 from tests.waiting import until
 
-# Looked for without importing it, which reads the environment.
+# Detected without an import, because importing Ray reads the environment.
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="needs ray: requirements-cluster.txt"),
@@ -43,14 +43,14 @@ pytestmark = [
 
 WISH = {"task": "mix", "prompt": "a cat", "model": "toybox"}
 LONG = {**WISH, "steps": 100, "count": 4, "seed": 5}
-# So long that who draws it is known, which replicas report once a second, before it is done.
+# Long enough to see who draws it before it is done; replicas report once a second.
 LONGER = {**LONG, "count": 8}
 ENDLESS = {**LONGER, "width": 128, "height": 128}
 
 
 @pytest.fixture(scope="module")
 def bundles(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Two tiny models, in the folders by whose names the catalogue knows them."""
+    """Two tiny models, in folders named as in the catalogue."""
     folder = tmp_path_factory.mktemp("models")
     return {name: tiny_bundle(folder / name, seed=seed) for seed, name in enumerate(("toybox", "other"))}
 
@@ -63,7 +63,7 @@ def cluster(bundles: dict[str, Path]) -> Iterator[Engine]:
 
 @contextmanager
 def running_cluster(bundles: dict[str, Path], **settings: str) -> Iterator[Engine]:
-    """Replicas that have a model; when it is closed, nothing of it may be left."""
+    """Yield an engine on replicas with a loaded model; on exit, no process may be left."""
     with pytest.MonkeyPatch.context() as patch:
         settings |= {
             "IPA_CLUSTER": "local",
@@ -93,7 +93,7 @@ def running_cluster(bundles: dict[str, Path], **settings: str) -> Iterator[Engin
 
 @pytest.fixture(scope="module")
 def here(bundles: dict[str, Path]) -> Iterator[Engine]:
-    """What draws the same in this process."""
+    """An engine that draws the same in this process."""
     engine = Engine(ModelManager({name: entry_from_folder(each, name=name) for name, each in bundles.items()}, "cpu"))
     yield engine
     engine.close()
@@ -104,7 +104,7 @@ def ready(engine: Engine, *, model: str = "toybox", replicas: int = 2) -> None:
 
 
 def living(engine: Engine) -> list[Report]:
-    """What the replicas say whose processes are there; those that have ended are known to have a little later."""
+    """Return the reports of replicas whose process exists; the board learns a little later that one has ended."""
     return [each for each in engine.device.reports() if psutil.pid_exists(pid_of(each))]
 
 
@@ -117,9 +117,9 @@ def pid_of(report: Report) -> int:
 
 
 def begun(engine: Engine, wish: GenerateRequest) -> tuple[Job, psutil.Process]:
-    """A request that is drawn, and the process of the replica that draws it, where nothing else is drawn.
+    """Return a request that is being drawn, and the process of the replica that draws it; nothing else is drawn.
 
-    Told by the processor time that it takes: what replicas report may be of the requests before.
+    The process is found by its CPU time, as the reports of replicas may still be about earlier requests.
     """
     until(lambda: not any(each.drawing for each in living(engine)))
     job = drawing(engine.submit(wish))
@@ -137,7 +137,7 @@ def told(job: Job) -> list[str]:
 
 
 def test_pictures_are_the_same_as_in_one_process_and_progress_streams(cluster: Engine, here: Engine) -> None:
-    # Steps are told five times in two seconds, and are to be told more than ten times.
+    # Progress is sent five times in two seconds, and must arrive more than ten times.
     wish = GenerateRequest(**LONGER, references=(reference(2),), scale=0.8, width=128, height=128)
     *progress, result = cluster.submit(wish, previews=True).events()
     expected = here.submit(wish).result(TIMEOUT_S)
@@ -238,7 +238,7 @@ def test_a_replica_that_is_killed_loses_nothing_and_its_visitor_is_told(cluster:
 
 
 class Scripted:
-    """A handle of Serve's, whose calls end one after the other as is said."""
+    """A stand-in for a Serve handle, whose calls end in the given ways, in order."""
 
     def __init__(self, *ends: object) -> None:
         self.ends, self.draw = list(ends), self

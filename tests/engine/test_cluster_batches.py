@@ -1,4 +1,4 @@
-"""A replica that draws several requests in a batch: what cannot be drawn beside others waits there."""
+"""A replica that draws several requests in a batch: a request that cannot join the batch waits at the replica."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ pytestmark = [
 def cluster(bundles: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
     """One replica, which leaves no files behind."""
     files = tmp_path_factory.mktemp("files")
-    # Where Ray itself keeps things, paths have to be short.
+    # Ray needs short paths for its own files.
     settings = {"IPA_REPLICAS": "1", "IPA_BATCH": "2", "IPA_STUCK_SECONDS": "6", "RAY_TMPDIR": "/tmp"}
     with running_cluster(bundles, **settings, TMPDIR=str(files)) as engine:
         assert list(files.glob("ipa-adapters-*"))

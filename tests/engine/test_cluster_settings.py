@@ -1,4 +1,4 @@
-"""What an operator says of a cluster, and the files that there are to copy."""
+"""An operator's cluster settings, and the example files to copy."""
 
 from __future__ import annotations
 
@@ -86,6 +86,6 @@ def test_the_front_of_the_manifest_has_what_kuberay_gives_its_own_nodes() -> Non
     mounted = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
     (shared,) = (volume for volume in pod["volumes"] if volume["name"] == mounted["/dev/shm"])  # noqa: S108
     assert shared["emptyDir"]["medium"] == "Memory"
-    # Where no replica answers, the front is as well as before: it is not to be begun anew for that.
+    # The front is healthy even if no replica answers: it must not be restarted for that.
     assert container["readinessProbe"]["httpGet"]["path"] == "/healthz"
     assert container["livenessProbe"]["httpGet"]["path"] == container["startupProbe"]["httpGet"]["path"] == "/metrics"

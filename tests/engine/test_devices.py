@@ -1,4 +1,4 @@
-"""What is drawn on a GPU, in half precision, is what the processor draws, but for rounding."""
+"""A GPU in half precision draws what the processor draws, up to rounding."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.engine.conftest import TIMEOUT_S, Generate, reference
 from tests.engine.test_offload import ORDERS
 
 ROUNDING = 6.0
-"""Of 255, on average: what half precision may cost with random weights, which make more of it than real ones."""
+"""Mean error of 255 that half precision may cause; random weights amplify it more than real ones."""
 
 
 @pytest.fixture(scope="module", params=DEVICES)
@@ -35,7 +35,7 @@ def distance(one: Image.Image, other: Image.Image) -> float:
 
 
 def drawn(engine: Engine, *orders: dict[str, Any]) -> list[Image.Image]:
-    """Draw orders that wait together."""
+    """Draw orders that are queued together."""
     jobs = [engine.submit(GenerateRequest(**{"references": (reference(),), "seed": 3, **order})) for order in orders]
     return [job.result(TIMEOUT_S).images[0] for job in jobs]
 

@@ -1,4 +1,4 @@
-"""A batch that is stopped while it is drawn: soon, and without a trace."""
+"""A batch that is stopped while it is drawn stops soon, and leaves no trace."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def model(tiny_bundle_dir: Path) -> LoadedModel:
 
 
 class Drawing:
-    """One picture, drawn with somebody looking on who stops it at a place."""
+    """One picture, with a callback that may stop the drawing at a given place."""
 
     def __init__(self, model: LoadedModel, *, stop_at: tuple[int, int] | None = None) -> None:
         self.looks: Counter[int] = Counter()
@@ -52,7 +52,7 @@ class Drawing:
 def test_it_can_be_stopped_within_every_step_and_while_it_is_decoded(model: LoadedModel) -> None:
     drawing = Drawing(model)
     whole = drawing.bytes()
-    # After the last of the steps comes the decoder.
+    # The decoder follows the last step.
     assert all(drawing.looks[step] > 2 for step in range(STEPS + 1))
     for step in range(STEPS + 1):
         stopped = Drawing(model, stop_at=(step, 2))

@@ -32,7 +32,7 @@ SHORT = {"task": "mix", "prompt": "a cat", "seed": 1}
 
 @contextmanager
 def long_job(engine: Engine) -> Iterator[Job]:
-    """Keep the worker busy: a job that is being drawn, and is cancelled in the end."""
+    """Keep the worker busy with a job that is being drawn, and cancel it on exit."""
     job = engine.submit(GenerateRequest(**LONG))
     try:
         next(event for event in job.events() if isinstance(event, Progress) and event.phase == "denoising")
@@ -145,7 +145,7 @@ def test_a_bad_input_fails_alone(engine: Engine) -> None:
 
 
 class CursedPicture(Image.Image):
-    """A picture that breaks the code that looks at it, as a bug would."""
+    """A picture that raises when it is looked at, as a bug would."""
 
     def convert(self, *args: object, **kwargs: object) -> Image.Image:
         raise ZeroDivisionError("cursed")
@@ -189,7 +189,7 @@ def test_a_model_that_cannot_be_loaded_fails_its_requests_until_it_can(tiny_bund
 
 @pytest.fixture(scope="module")
 def batching_engine(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
-    """Draws up to four pictures per batch; its fine adapter is broken and gives numbers out of range."""
+    """Yield an engine that draws up to four pictures per batch; its fine adapter is broken and overflows."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path_factory.mktemp("batching") / "model")
     path = folder / "adapters" / "ip-adapter-plus_toybox.safetensors"
     save_file({key: value.float() * (1e38 if "to_v_ip" in key else 1) for key, value in load_file(path).items()}, path)
@@ -199,7 +199,7 @@ def batching_engine(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def submit_together(engine: Engine, orders: list[dict]) -> list[Job]:
-    """Submit while the worker is busy, so that the worker finds all of them in the queue."""
+    """Submit while the worker is busy, so that it finds all of the orders queued."""
     with long_job(engine):
         return [engine.submit(GenerateRequest(**order)) for order in orders]
 

@@ -1,4 +1,4 @@
-"""What is drawn in a model's fast way is what plain diffusers draws with the same LoRA, and nothing else changes."""
+"""A model's fast way draws the same as plain diffusers with the same LoRA, and changes nothing else."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ PIPELINES = {
 
 
 def engine_of(bundle: Path, *, batch_limit: int = 1, **changes: Any) -> Engine:
-    """An engine whose model has a fast way."""
+    """Return an engine whose model has a fast way."""
     entry = replace(entry_from_folder(bundle, name="toybox"), fast=tiny_fast_way(bundle, **changes))
     return Engine(ModelManager({"toybox": entry}, device="cpu"), batch_limit=batch_limit)
 
@@ -71,7 +71,7 @@ def draw(engine: Engine, **fields: Any) -> GenerateResult:
 
 
 def load_theirs(kind: Any, bundle: Path, **parts: Any) -> Any:
-    """Plain diffusers with the same LoRA and an adapter."""
+    """Return a plain diffusers pipeline with the same LoRA and an adapter."""
     pipeline = kind.from_pretrained(bundle, local_files_only=True, dtype=torch.float32, **parts)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.scheduler = LCMScheduler.from_config(pipeline.scheduler.config)
@@ -94,7 +94,7 @@ def drawn_by_theirs(pipeline: Any, **given: Any) -> Image.Image:
         "a red cat",
         ip_adapter_image=SQUARE,
         latents=noise,
-        generator=[generator],  # LCMScheduler draws more noise in its steps
+        generator=[generator],  # LCMScheduler draws fresh noise in its steps
         num_inference_steps=3,
         guidance_scale=1.0,
         width=64,
@@ -237,7 +237,7 @@ def test_more_steps_than_the_sampler_has_are_refused(tiny_bundle_dir: Path, fast
 
 
 def test_words_for_a_place_are_read_by_the_changed_unet(fast_engine: Engine) -> None:
-    """There is no guidance here: the only side is the one that is told the words."""
+    """Without guidance there is only the conditional side, which gets the words."""
     white = Image.new("L", (8, 8), 255)
     worded, plain = (Reference(image=SQUARE, region_mask=white, region_prompt=words) for words in ("a blue frog", ""))
     fields = {"task": "mix", "scale": 0.6, "steps": 3}

@@ -1,4 +1,4 @@
-"""What is asked for is kept until it is drawn, and what is drawn is kept for good."""
+"""Requests are kept until they are drawn, and results for good."""
 
 from __future__ import annotations
 
@@ -215,7 +215,7 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
         )
         kept.drop()
         kept.note()
-        # A restart would draw them again.
+        # A restart would draw the pictures again.
         assert len(records(library)) == 1
         monkeypatch.setattr(library.pictures, "save", save)
         until(lambda: kept.note() is None)
@@ -226,7 +226,7 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
 def test_with_a_full_disk_each_result_is_tried_once_until_a_while_has_passed(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "_AGAIN_S", 3600.0)  # however busy the machine is
+    monkeypatch.setattr(keeping, "_AGAIN_S", 3600.0)  # never retried during the test, however slow the machine is
     with opened(tmp_path) as (keeper, library):
         save, tried = library.pictures.save, list[str]()
 

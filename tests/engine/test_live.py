@@ -1,4 +1,4 @@
-"""Live requests: the newest of a visitor replaces the one before, and nobody else waits for any of them."""
+"""Live requests: a visitor's newest one replaces the one before, and nobody else waits for any of them."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_live_picture_gives_way_to_others_and_is_the_same_afterwards(
         single = own_engine.submit(GenerateRequest(**SINGLE), visitor="b")
         for job in (single, live):
             job.result(TIMEOUT_S)
-        own_engine.close()  # until all is said that is to be said
+        own_engine.close()  # so that everything has been logged
     names = {live.id: "live", single.id: "single"}
     lines = [record.getMessage().removeprefix("Request ").split(": ") for record in caplog.records]
     told = [(names[job], what) for job, what in lines if job in names and "waits" not in what]
@@ -61,7 +61,7 @@ def test_others_wait_for_no_live_picture_however_many_are_asked_for(own_engine: 
     ended.watch("many", many)
     blocker.cancel()
     many.result(TIMEOUT_S)
-    # Nineteen were replaced.
+    # Nineteen of the live requests were replaced.
     assert ended.wait(21)[:20] == ["live"] * 19 + ["many"]
 
 

@@ -1,4 +1,4 @@
-"""A request that needs more memory than there is fails in words, and the next one works."""
+"""A request that runs out of memory fails with a clear message, and the next one works."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_running_out_of_memory_is_told_and_over_with_the_request(
     try:
         with caplog.at_level(logging.ERROR), pytest.raises(UserError, match="not enough memory .* smaller pictures"):
             engine.submit(REQUEST).result(TIMEOUT_S)
-        assert caplog.text == ""  # nobody's bug
+        assert caplog.text == ""  # not logged as a bug
         greedy.remove()
         assert engine.submit(REQUEST).result(TIMEOUT_S).images
     finally:
@@ -56,7 +56,7 @@ def test_when_decoding_alone_is_short_of_memory_nothing_is_denoised_again(tiny_b
     try:
         expected, usual = pixels(engine.submit(request).result(TIMEOUT_S)), steps[0]
         hook = model.vae.decoder.register_forward_pre_hook(greedy)
-        # Each is a tile of its own at this size.
+        # At this size each picture is a single tile.
         assert pixels(engine.submit(request).result(TIMEOUT_S)) == expected
         assert steps[0] == 2 * usual
         hook.remove()
@@ -152,8 +152,8 @@ def test_a_model_that_is_freed_is_held_by_nobody_who_drew_with_it(
         job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=20))
         end(job)
         manager.free("toybox")
-        # The job is done a moment before its thread has left it.
+        # The job is done a moment before its thread lets go of it.
         until(lambda: gc.collect() >= 0 and model() is None)
-        assert job.done  # who asked for it may still look at it
+        assert job.done  # the caller may still hold the job
     finally:
         engine.close()

@@ -1,4 +1,4 @@
-"""From a request to a result's file and back: nothing that was asked for is lost."""
+"""From a request to a result's file and back: no setting is lost."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ ENTRY = ModelEntry(
     height=96,
     presets=PRESETS,
     styles=STYLES,
-    # A fast way keeps to a guidance of its own, which is noted: here the one that is asked for.
+    # A fast way's own guidance scale is recorded: here the requested one.
     fast=tiny_fast_way(Path("m"), guidance_scale=EVERYWHERE["guidance_scale"]),
 )
 
 
 def write_result(request: GenerateRequest, path: Path, **changes: Any) -> Path:
-    """Write a file as a result of the request, with some settings changed."""
+    """Write a result's file for the request, with some settings changed."""
     plan = make_plan(request.with_seed(), ENTRY)
     settings = {**metadata_of(plan, scheduler="S", precision="float32"), **changes}
     inputs = pack_inputs(input_pictures(plan))
@@ -77,7 +77,7 @@ def test_notes_are_for_whoever_made_the_request_and_not_for_its_file(tmp_path: P
 
 def test_keypoints_come_back_as_keypoints(tmp_path: Path) -> None:
     sheet = next(iter(preset_sheets().values()))
-    # Of a photo alone it matters how people are looked for.
+    # The options of the search matter for a photo only.
     photo = {"pose_hands": False, "pose_face": False, "pose_detector": "openpose"}
     request = sample_request("pose", model="m", pose=sheet, **photo)
     assert differences(read_request(write_result(request, tmp_path / "a.png")), request) == []
@@ -186,7 +186,7 @@ def test_weights_come_back_as_weights(tmp_path: Path) -> None:
 
 
 def test_a_result_from_before_adapters_had_names_comes_back_as_it_was(tmp_path: Path) -> None:
-    """It says base or fine, and nothing of the file; a new one says which file that was."""
+    """It records base or fine and nothing of the file; a new result also records the file's hash."""
     request = sample_request("variation", model="m")
     plan = make_plan(request.with_seed(), ENTRY)
     for sha256 in (None, "0" * 64):

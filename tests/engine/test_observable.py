@@ -1,4 +1,4 @@
-"""What a watcher sees of something under way."""
+"""What an observer sees of a running operation."""
 
 from __future__ import annotations
 

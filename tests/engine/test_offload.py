@@ -1,6 +1,6 @@
-"""A model whose parts wait for their turn draws what it draws with all of them in place.
+"""An offloaded model draws the same as one that is on the device as a whole.
 
-Where there is no GPU, the device they move to is the CPU, which shows the order of things but no other memory.
+Without a GPU the device is the CPU, which shows the order of the moves but has no memory of its own.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ ORDERS: list[dict[str, Any]] = [
 
 
 def draw_all(folder: Path, device: str) -> list[list[bytes]]:
-    """Draw everything, with a ControlNet that is read when it is asked for, as another one comes before it."""
+    """Draw all orders, with a ControlNet that is read on demand because another one comes first."""
     entry = entry_from_folder(folder, name="toybox")
     controlnets = {"depth": replace(entry.controlnet("pose"), name="depth", kind="depth"), **entry.controlnets}
     engine = Engine(ModelManager({"toybox": replace(entry, controlnets=controlnets)}, device=device))
@@ -68,7 +68,7 @@ def let_parts_wait(monkeypatch: pytest.MonkeyPatch, device: str) -> None:
 
 
 class Device:
-    """What is on a device that is the CPU as well; parts are sent to it by its number, and back without one."""
+    """A record of the modules on a simulated device: they move there by an index, and back to the CPU without one."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.here: dict[int, str] = {}
@@ -105,7 +105,7 @@ def test_parts_are_on_the_device_for_their_turn_alone(
                 for event in job.events():
                     if number > len(ORDERS) and isinstance(event, Progress) and event.phase == "denoising":
                         job.cancel()
-            # A job ends a moment before the drawing does.
+            # A job ends a moment before its drawing does.
             until(lambda: not device.here, f"something stays after {order}")
     finally:
         engine.close()

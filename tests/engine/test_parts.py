@@ -1,4 +1,4 @@
-"""Only the style or only the layout of a picture counts, in the layers that are published for it."""
+"""Only the style or only the layout of a reference counts, through the layers published for each."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.tiny_models import SDXL_BLOCKS
 from tests.tiny_sdxl import tiny_sdxl_bundle
 
 FILES = {"base": "ip-adapter_toybox.safetensors", "fine": "ip-adapter-plus_toybox.safetensors"}
-# As diffusers' documentation writes them, times the scale.
+# The layers of diffusers' documentation, times the scale.
 BLOCKS: dict[str, dict[str, Any]] = {
     "style": {"up": {"block_0": [0.0, 0.6, 0.0]}},
     "layout": {"down": {"block_2": [0.0, 0.6]}},
@@ -34,7 +34,7 @@ WISH: dict[str, Any] = {"task": "mix", "prompt": "a red cat", "seed": 5}
 
 @pytest.fixture(scope="module")
 def published_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random SDXL with the blocks of the published one; do not write into it."""
+    """Return a random SDXL with the published block structure; do not write into it."""
     return tiny_sdxl_bundle(tmp_path_factory.mktemp("models") / "published-xl", blocks=SDXL_BLOCKS)
 
 
@@ -50,7 +50,7 @@ def draw(engine: Engine, request: GenerateRequest | None = None, **fields: Any) 
 
 
 def draw_theirs(folder: Path, *, adapter: str, scale: dict[str, Any]) -> Image.Image:
-    """One picture by plain diffusers, its noise drawn as the engine draws it."""
+    """Return one picture by plain diffusers from the engine's initial noise."""
     pipeline = StableDiffusionXLPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_ip_adapter(

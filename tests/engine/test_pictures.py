@@ -1,4 +1,4 @@
-"""What is drawn: equal to plain diffusers where it should be, and the same bytes every time."""
+"""Drawn pictures: equal to plain diffusers where they should be, and the same bytes every time."""
 
 from __future__ import annotations
 

@@ -115,7 +115,7 @@ def test_the_settings_hold_every_input_as_used_and_are_json() -> None:
     ("asked", "name"), [("base", "base"), ("a", "base"), ("toys", "toys"), ("fine", "toys"), ("mine~secret", "mine")]
 )
 def test_an_adapter_is_found_by_every_name_it_has_and_noted_by_one(asked: str, name: str) -> None:
-    """By its own, by its file's, as the usual one of its kind, or by the key of the visitor who brought it."""
+    """Its own name, its file's name, the default of its kind, or the key of an uploaded adapter."""
     request = GenerateRequest(task="variation", references=(Reference(image=PICTURE),), adapter=asked)
     plan = make_plan(request.with_seed(), ENTRY)
     assert plan.adapter is not None
@@ -221,7 +221,7 @@ APART = [
     ("pose", {"control_start": 0.5}),
     ("pose", {"control_end": 0.5}),
 ]
-"""What a batch has once: all its pictures are drawn with it."""
+"""Settings that all pictures of a batch share."""
 TOGETHER = [
     ("mix", {"prompt": "a dog"}),
     ("mix", {"negative_prompt": "a dog"}),
@@ -234,11 +234,11 @@ TOGETHER = [
     ("inpaint", {"image": PICTURE.rotate(180)}),
     ("pose", {"pose": PICTURE.rotate(180)}),
 ]
-"""What each picture of a batch has for itself, or what says nothing where it stands."""
+"""Settings that each picture of a batch has of its own, or that have no effect in the request."""
 
 
 def batch_key(**fields: Any) -> Any:
-    """The key of a plan by the model that its request names, which has a ControlNet."""
+    """Return the batch key of a request whose model has a ControlNet."""
     request = GenerateRequest(**fields)
     controlnets = {"pose": usual_controlnet("pose", Path("c"))}
     return make_plan(request, dataclasses.replace(ENTRY, name=request.model, controlnets=controlnets)).batch_key

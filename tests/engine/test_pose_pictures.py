@@ -1,4 +1,4 @@
-"""A skeleton that somebody has drawn, from a request to its result."""
+"""A hand-drawn skeleton, from the request to the result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_what_a_file_of_keypoints_loses_is_said_with_the_result(generate: Genera
 
 def test_who_waits_for_a_controlnet_to_be_read_is_told_so(tiny_bundle_dir: Path) -> None:
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
-    # The first one is read with the model, the other when it is asked for.
+    # The first one is read with the model, the second one on demand.
     controlnets = {"depth": replace(entry.controlnet("pose"), name="depth", kind="depth"), **entry.controlnets}
     engine = Engine(ModelManager({"toybox": replace(entry, controlnets=controlnets)}, device="cpu"))
     request = GenerateRequest(**ORDER, pose=drawn(STANDING))

@@ -1,4 +1,4 @@
-"""Half precision that runs out of range is drawn again in single precision, and the model is as it was."""
+"""A picture that overflows in half precision is redrawn in single precision, and the model is left unchanged."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.checkpoints import pose_pipeline
 from tests.engine.conftest import TIMEOUT_S, noise_picture
 
 TOO_LOUD = 100_000
-"""What the first convolution is multiplied with; the group norm behind it takes the loudness away again."""
+"""Factor of the first convolution's weights; the group norm after it undoes the scaling."""
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_what_runs_out_of_range_is_drawn_in_single_precision(
     before = {name: value.clone() for name, value in pose_pipeline(half_model).unet.state_dict().items()}
     drawn = _drawn(half_model, entry)
     assert "again in float32" in caplog.text
-    assert len(set(drawn)) > 10  # neither black nor of one colour
+    assert len(set(drawn)) > 10  # neither black nor a single colour
     assert drawn != calm
     after = pose_pipeline(half_model).unet.state_dict()
     assert all(torch.equal(after[name], value) and value.dtype == torch.float16 for name, value in before.items())

@@ -1,4 +1,4 @@
-"""Looking at a picture while it is drawn: it is there before the result, changes nothing and costs little."""
+"""Previews of a picture: they arrive before the result, change nothing and cost little."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ def test_the_budget_is_a_share_of_the_time(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def big_vae(*, channels: int = 4) -> AutoencoderKL:
-    """A VAE whose decoder is as large as Stable Diffusion's."""
+    """Return a VAE whose decoder is as large as Stable Diffusion's."""
     vae = tiny_vae() if channels == 4 else AutoencoderKL(latent_channels=channels)
     vae.decoder.ballast = torch.nn.Parameter(torch.zeros(6_000_000))
     return vae
@@ -116,7 +116,7 @@ def test_what_a_mask_keeps_is_shown_as_it_is(engine: Engine) -> None:
 
 
 class SmallModel:
-    """A model whose decoder is asked itself."""
+    """A model without a small decoder: its VAE makes the previews."""
 
     family = SD1
 
@@ -139,7 +139,7 @@ class SmallModel:
 )
 @torch.no_grad()
 def test_what_is_shown_is_the_clean_picture_that_a_step_predicts(scheduler: Any) -> None:
-    """The latents after a step are noisy, and those of EDM schedules eighty times as loud as a picture."""
+    """The latents after a step are noisy, and with EDM schedules eighty times as large as a picture's."""
     generator = torch.Generator().manual_seed(0)
     clean = torch.randn(1, 4, 8, 8, generator=generator)
     latents = torch.randn(1, 4, 8, 8, generator=generator)

@@ -1,4 +1,4 @@
-"""What is used of a prompt, however long, and that what is not is said."""
+"""What is used of a prompt of any length, and that the user is told what is not."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from tests.engine.conftest import Generate, pixels, reference
 from tests.sample_requests import STYLES
 from tests.tiny_models import tiny_tokenizer
 
-# The tokens that the tiny text encoder has room for in a chunk, besides those of beginning and end.
+# The tokens per chunk of the tiny text encoder, without the begin and end tokens.
 ROOM = 22
 CHUNK = " ".join(["cat"] * ROOM)
 FULL = " ".join([CHUNK] * MOST_CHUNKS)
 
 
 def spelling_tokenizer() -> CLIPTokenizer:
-    """One that spells every word."""
+    """Return a tokenizer that splits every word into letters."""
     tokens = ["<|startoftext|>", "<|endoftext|>", *"abcdefghijklmnopqrstuvwxyz"]
     tokens += [f"{letter}</w>" for letter in tokens[2:]]
     return CLIPTokenizer(vocab={token: index for index, token in enumerate(tokens)}, merges=[], model_max_length=24)

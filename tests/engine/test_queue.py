@@ -1,4 +1,4 @@
-"""The order of those who wait: fair to visitors, single pictures first, nobody starves."""
+"""Queue order: fair to visitors, single pictures first, nobody starves."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MOST_PICTURES = 8
 
 
 def queue_of(*waiting: tuple[str, str] | tuple[str, str, int], limits: Limits | None = None) -> FairQueue[str]:
-    """A queue of items, each with its visitor and how many pictures it asks for; one by default."""
+    """Return a queue of (item, visitor, number of pictures); the number is one by default."""
     queue: FairQueue[str] = FairQueue(limits or Limits())
     for item, visitor, *pictures in waiting:
         count = pictures[0] if pictures else 1
@@ -28,7 +28,7 @@ def anything(_item: str) -> bool:
 
 
 def order_of_rest(queue: FairQueue[str], item: str, pictures: int) -> list[str]:
-    """Draw the pictures that an item still lacks, with single ones between them."""
+    """Draw an item's remaining pictures, and return the order with the single ones that cut in."""
     drawn = []
     for _ in range(pictures):
         while (single := queue.cut_in(anything)) is not None:
@@ -178,7 +178,7 @@ def test_nobody_starves_whatever_the_others_do(seed: int) -> None:
         time += 1
         if last:
             ended[item] = time
-        # The crowd never lets up: some ask for one picture again and again, others for as many as they can.
+        # The crowd keeps asking: some for one picture again and again, others for as many as they can.
         for visitor in crowd:
             mine = [each for each in queue if each[0] == visitor]
             if len(mine) < chance.choice((1, 1, 3)) and time < 400:

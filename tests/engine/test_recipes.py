@@ -1,4 +1,4 @@
-"""Recipes: whole as JSON, and as a link without pictures but those that are here."""
+"""Recipes: complete as JSON, and as a link without pictures other than the bundled ones."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from tests.tiny_models import tiny_fast_way
 
 @pytest.fixture
 def written(tiny_bundle_dir: Path, tmp_path: Path) -> Any:
-    """Write a result's file of a request, without drawing."""
+    """Return a function that writes a request's result file without drawing."""
     entry = entry_from_folder(tiny_bundle_dir, name="other")
 
     def write(request: GenerateRequest, *, output_format: Any = "webp") -> Path:
-        # A fast way keeps to a guidance of its own, which is noted: here the one that is asked for.
+        # A fast way's own guidance scale is recorded: here the requested one.
         fast = tiny_fast_way(Path("m"), guidance_scale=EVERYWHERE["guidance_scale"])
         plan = make_plan(request, replace(entry, presets=PRESETS, styles=STYLES, fast=fast))
         path = tmp_path / "result"

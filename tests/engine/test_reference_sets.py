@@ -1,4 +1,4 @@
-"""Sets of references as files: nothing of them is lost, and nothing else is taken for one."""
+"""Reference sets as files: nothing is lost, and no other file is mistaken for one."""
 
 from __future__ import annotations
 

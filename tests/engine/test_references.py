@@ -1,4 +1,4 @@
-"""When references count: each in a range of its own, within that of all."""
+"""When references apply: each in its own range of steps, within the range of all."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_references_take_turns(generate: Generate) -> None:
 
     turns = draw(ranged(0, 0, 0.5), ranged(1, 0.5, 1))
     assert turns not in (draw(reference(0)), draw(reference(1)), draw(reference(0), reference(1)))
-    # Which of them comes first in the list says nothing.
+    # The order of the list does not matter.
     assert turns == draw(ranged(1, 0.5, 1), ranged(0, 0, 0.5))
 
 

@@ -1,4 +1,4 @@
-"""Words of a reference's region: they count there in place of the prompt, and nowhere else."""
+"""A region's own prompt: it replaces the prompt within the region, and only there."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ WHITE = Image.new("L", (8, 8), 255)
 
 
 def everywhere(words: str, **more: Any) -> Reference:
-    """A reference that is painted to count everywhere, with words for there."""
+    """Return a reference with a region prompt, painted to apply everywhere."""
     return Reference(image=SQUARES[0], region_mask=WHITE, region_prompt=words, **more)
 
 
@@ -59,7 +59,7 @@ def test_without_pictures_halves_are_plain_diffusers_with_its_attention_shared(
     with torch.no_grad():
         states = token_states(model.family, theirs, WORDS, device=model.device)
     shares = left_and_right(height // 8, width // 8)
-    # The second row is that of the prompt; the first one, of the negative prompt, has no words of its own.
+    # Row 1 is the prompt's; row 0, of the negative prompt, has no region prompts.
     theirs.unet.set_attn_processor(MixedProcessor({1: list(zip(states, shares, strict=True))}))
     noise = torch.randn((1, 4, height // 8, width // 8), generator=torch.Generator().manual_seed(WISH["seed"]))
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": width, "height": height}
@@ -78,7 +78,7 @@ def test_words_for_the_whole_picture_draw_what_the_prompt_would(generate: Genera
 
 
 def test_what_controls_the_pose_is_told_the_prompt(generate: Generate) -> None:
-    """Words for the whole picture are not its prompt there: the ControlNet is told of the whole."""
+    """A region prompt does not replace the prompt of the ControlNet, even where the region is the whole picture."""
     fields = {"task": "pose", "seed": 3, "steps": 3, **OF_TASK["pose"], "pose_detector": "openpose"}
     plain = Reference(image=SQUARES[0], region_mask=WHITE)
     drawn = [
@@ -116,7 +116,7 @@ def test_a_picture_without_words_leaves_the_place_to_those_of_others(generate: G
 
 
 def test_words_for_one_place_share_it(generate: Generate) -> None:
-    """Twice the same are as once, and it makes no difference which of two come first."""
+    """The same words twice act as once, and the order of two does not matter."""
     fields = {**WISH, "scale": 0}
     once, twice, two, turned = (
         generate(**fields, references=halves(*words, names=names)).images[0]
@@ -133,7 +133,7 @@ def test_words_for_one_place_share_it(generate: Generate) -> None:
 
 
 def test_beside_others_a_picture_without_words_is_the_same_bit_for_bit(manager: ModelManager) -> None:
-    """In one batch of three, of which two have words, of different numbers and lengths."""
+    """In one batch of three, two with region prompts of different numbers and lengths."""
     model = manager.get("toybox", timeout=TIMEOUT_S)
     plan = make_plan(GenerateRequest(**WISH), model.entry)
     with torch.inference_mode():
@@ -160,7 +160,7 @@ def test_beside_others_a_picture_without_words_is_the_same_bit_for_bit(manager: 
 
 @pytest.mark.parametrize("task", OF_TASK)
 def test_every_task_takes_words_beside_requests_without_and_draws_them_as_alone(engine: Engine, task: str) -> None:
-    """At odd sizes, too; the same bytes with and without others in the queue."""
+    """At odd sizes, too; the same bytes with and without other requests in the queue."""
     changes = {"model": "toybox", "part": "all", "style": "", "speed": "best", "count": 1}
     told = halves(*WORDS), halves(WORDS[0], ""), halves("", "")
     wishes = [sample_request(task, **changes, references=each) for each in told]
@@ -171,7 +171,7 @@ def test_every_task_takes_words_beside_requests_without_and_draws_them_as_alone(
 
 
 def test_they_are_read_as_the_prompt_is(generate: Generate) -> None:
-    """With weights, in the words of a model's dictionary, and in the style of the whole picture, once."""
+    """With weights, a model's dictionary, and the style of the whole picture, applied once."""
 
     def drawn(words: str) -> list[bytes]:
         return pixels(generate(**WISH, references=(everywhere(words),)))

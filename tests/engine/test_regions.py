@@ -1,4 +1,4 @@
-"""References that count in a part of the new picture only: a half, or where it was painted."""
+"""References that apply to a part of the new picture only: a half, or a painted region."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ WEIGHTS = (0.5, 1.0, 1.5, 0.75)
 
 
 def half(direction: str, size: tuple[int, int], *, first: bool) -> Image.Image:
-    """A mask of a size that is white in its first or its second half."""
+    """Return a mask that is white in its first or its second half."""
     mask = Image.new("L", size, 0 if first else 255)
     box = (0, 0, size[0] // 2, size[1]) if direction == "across" else (0, 0, size[0], size[1] // 2)
     mask.paste(255 if first else 0, box)
@@ -42,7 +42,7 @@ def half(direction: str, size: tuple[int, int], *, first: bool) -> Image.Image:
 def draw_theirs(
     folder: Path, *, adapter: str, size: tuple[int, int], masks: list[Image.Image], images: tuple[Image.Image, ...]
 ) -> Image.Image:
-    """All pictures by plain diffusers, each with its mask, the noise drawn as the engine draws it."""
+    """Return one picture by plain diffusers with all images, each with its mask, from the engine's initial noise."""
     pipeline = StableDiffusionPipeline.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     pipeline.load_ip_adapter(
@@ -64,7 +64,7 @@ def draw_theirs(
 
 
 def halved(direction: str) -> tuple[Reference, ...]:
-    """A reference for either half."""
+    """Return a reference for each half."""
     return tuple(
         Reference(image=image, region=region, weight=weight)
         for image, region, weight in zip(SQUARES, HALVES[direction], WEIGHTS[:2], strict=True)
@@ -77,8 +77,8 @@ def halved(direction: str) -> tuple[Reference, ...]:
 def test_two_halves_are_what_they_are_in_diffusers(
     generate: Generate, tiny_bundle_dir: Path, size: tuple[int, int], direction: str, adapter: str
 ) -> None:
-    # Nine cells along the halved side become five in a deeper layer. Of seven, which become four, diffusers gives two
-    # whole ones to each half, and the app their share of the cells they are made from.
+    # Nine cells along the halved side become five in a deeper layer. Seven become four: diffusers gives two whole cells
+    # to each half, and the app weights them by the cells they come from.
     size = size if direction == "across" else (size[1], size[0])
     fields = {**WISH, "adapter": adapter, "width": size[0], "height": size[1]}
     drawn = generate(**fields, references=halved(direction)).images[0]
@@ -118,7 +118,7 @@ def test_every_region_draws_another_picture_and_is_noted(generate: Generate) -> 
 
 
 def test_pictures_of_one_region_are_looked_at_together(generate: Generate) -> None:
-    """Their tokens share one softmax, as everywhere: one twice is as one."""
+    """Their tokens share one softmax, as everywhere: the same picture twice acts as once."""
     once, twice = ((Reference(image=SQUARES[0], region="left"),) * times for times in (1, 2))
     one, two = (generate(**WISH, references=references).images[0] for references in (once, twice))
     assert furthest(one, two) <= 1
@@ -131,7 +131,7 @@ def test_a_picture_to_stay_away_from_counts_in_each_region(generate: Generate) -
 
 
 def test_in_inpainting_halves_are_those_of_the_whole_picture(generate: Generate) -> None:
-    """What is redrawn lies on the right: there the left half's reference has nothing to say."""
+    """The redrawn part is on the right, where the left half's reference has no effect."""
     image, mask = noise_picture(3, (200, 64)), Image.new("L", (200, 64))
     mask.paste(255, (150, 8, 190, 56))
     fields = {"task": "inpaint", "image": image, "mask": mask, "prompt": "a cat", "seed": 1}
@@ -168,7 +168,7 @@ def test_another_region_is_refused(region: Any) -> None:
 
 
 def strips(size: tuple[int, int], levels: list[list[int]]) -> list[Image.Image]:
-    """Masks of a size, each of vertical strips of equal width that have these levels."""
+    """Return masks of vertical strips of equal width with these levels."""
     masks = [Image.new("L", (len(each), 1)) for each in levels]
     for mask, each in zip(masks, levels, strict=True):
         mask.putdata(each)
@@ -190,7 +190,7 @@ FOUR = [[255, 128, 0, 0], [0, 127, 64, 0], [0, 0, 191, 0], [0, 0, 0, 255]]
 def test_four_painted_regions_with_soft_edges_are_what_they_are_in_diffusers(
     generate: Generate, tiny_bundle_dir: Path, size: tuple[int, int], adapter: str
 ) -> None:
-    # Of nine rows, which become five, diffusers makes four, and its masks lie askew.
+    # Nine rows become five; diffusers makes four of them, and its masks are misaligned.
     masks = strips(size, FOUR)
     references = painted(*masks)
     images = tuple(each.image for each in references)
@@ -226,12 +226,12 @@ def test_every_task_takes_painted_regions_beside_requests_without_and_draws_them
 
 
 def test_what_overlaps_is_shared_by_weight() -> None:
-    """Where masks add up to more than one each counts with its part of the sum, and soft edges that cross stay."""
+    """Where masks add up to more than one, each is divided by the sum; soft edges that cross keep their levels."""
     whole = {"size": (32, 8), "window": (0, 0, 32, 8), "grid": (4, 1)}
     masks = strips((32, 8), [[255, 255, 51, 0], [0, 255, 204, 255], [0, 255, 0, 0]])
     placed = place(painted(*masks, weights=(1, 0.5, 0)), **whole)
     shares = [share[0].tolist() for _, share in placed if share is not None]
-    assert [one.weight for (one,), _ in placed] == [1, 0.5]  # what weighs nothing claims nothing
+    assert [one.weight for (one,), _ in placed] == [1, 0.5]  # a weight of zero claims nothing
     assert shares == [pytest.approx([1, 0.5, 0.2, 0]), pytest.approx([0, 0.5, 0.8, 1])]
     beside = place(
         (*painted(masks[0]), Reference(image=SQUARES[0]), Reference(image=SQUARES[0], region="left")), **whole

@@ -1,4 +1,4 @@
-"""A device elsewhere that has several places: who is drawn beside whom, and who gives way."""
+"""A remote device with several slots: which requests are drawn side by side, and which give way."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONG = {**SINGLE, "steps": 100, "seed": 3}
 
 @pytest.fixture
 def two_places(manager: ModelManager) -> Iterator[Engine]:
-    """One that draws two requests at once; both places are in this process."""
+    """Yield an engine that draws two requests at once, both in this process."""
     detector = PoseDetector()
 
     def draw(request: GenerateRequest, *, adapter: AdapterEntry | None, previews: bool) -> Events:
@@ -56,7 +56,7 @@ def test_a_live_picture_gives_way_only_where_no_place_is_free(two_places: Engine
     live = drawing(two_places.submit(GenerateRequest(**LONG), visitor="a", live=True))
     beside = drawing(two_places.submit(GenerateRequest(**LONG), visitor="b"))
     assert not live.gives_way
-    with two_places._changed:  # without which it does not wait again, and give way no more
+    with two_places._changed:  # otherwise the live request might stop giving way first
         single = two_places.submit(GenerateRequest(**SINGLE), visitor="c")
         assert live.gives_way
     assert single.result(TIMEOUT_S).images
@@ -90,7 +90,7 @@ def test_an_adapter_that_was_added_may_be_asked_for_where_no_reference_counts(
         assert pixels(there) == pixels(generate(**wish))
         assert there.settings["adapter"] == "toys"
     finally:
-        manager.adapters.remove([key])  # other tests have the same manager
+        manager.adapters.remove([key])  # other tests share the manager
 
 
 def test_what_cannot_be_planned_in_the_other_process_is_refused_by_it(manager: ModelManager) -> None:

@@ -1,4 +1,4 @@
-"""Requests come back from the disk as they were, and nothing else comes from there."""
+"""Requests survive the disk unchanged, and nothing else is read from there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sampling schedules that published models come with, some of which take more turns than steps."""
+"""Schedulers of published models, some of which take more iterations than steps."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SDXL draws in all four tasks, and what it draws is what plain diffusers draws with the same weights."""
+"""SDXL draws in all four tasks, the same as plain diffusers with the same weights."""
 
 from __future__ import annotations
 
@@ -56,14 +56,14 @@ def theirs(tiny_sdxl_dir: Path) -> StableDiffusionXLPipeline:
 
 
 def draw_theirs(pipeline: Any, seed: int, **arguments: object) -> torch.Tensor:
-    """Latents of one picture by plain diffusers, its noise drawn as the engine draws it."""
+    """Return the latents of one picture by plain diffusers from the engine's initial noise."""
     noise = torch.randn((1, 4, 8, 8), generator=torch.Generator().manual_seed(seed))
     settings = {"num_inference_steps": 2, "guidance_scale": 3.0, "width": 64, "height": 64, "output_type": "latent"}
     return pipeline(latents=noise, **({"prompt": "a red cat"} | settings | arguments)).images
 
 
 def draw_ours(model: LoadedModel, rows: list[BatchItem], **fields: Any) -> torch.Tensor:
-    """Latents of the rows by the engine's own path."""
+    """Return the latents of the rows through the engine's own path."""
     request = GenerateRequest(**({"task": "mix", "prompt": "a red cat"} | fields))
     with torch.inference_mode():
         return denoise(model, rows, plan=make_plan(request, model.entry), on_step=lambda _: None)
@@ -86,7 +86,7 @@ def generate(engine: Engine, **fields: Any) -> GenerateResult:
 
 
 def assert_close(ours: torch.Tensor, expected: torch.Tensor) -> None:
-    """Compare within 1e-4 of the largest number: this schedule's latents go far beyond 1."""
+    """Compare within 1e-4 of the largest value: this schedule's latents go far beyond 1."""
     largest = expected.abs().max()
     torch.testing.assert_close(ours / largest, expected / largest, rtol=0, atol=1e-4)
 
@@ -104,7 +104,7 @@ def test_text_alone_is_plain_sdxl(
 def test_an_empty_negative_prompt_is_a_text_where_the_model_says_so(
     model: LoadedModel, theirs: StableDiffusionXLPipeline
 ) -> None:
-    """Rows with and without a negative prompt share a batch, and each has what it has alone."""
+    """Rows with and without a negative prompt share a batch, and each is drawn as on its own."""
     theirs.register_to_config(force_zeros_for_empty_prompt=False)
     as_text = draw_theirs(theirs, 5)
     theirs.register_to_config(force_zeros_for_empty_prompt=True)
@@ -141,7 +141,7 @@ def test_inpainting_after_a_reference_is_what_it_is_in_diffusers(
     load_ip_adapter(pipeline, tiny_sdxl_dir, "base")
     picture = noise_picture(3, (64, 64))
     generator = torch.Generator().manual_seed(5)
-    torch.randn((1, 4, 8, 8), generator=generator)  # the engine's picture goes on with the generator of its noise
+    torch.randn((1, 4, 8, 8), generator=generator)  # the engine continues with the generator that drew the noise
     given = {"image": picture, "mask_image": MASK, "strength": 1.0, "generator": [generator]}
     expected = draw_theirs(pipeline, 5, ip_adapter_image=square(), **given)
     rows = [row(5, image_prompts=(image_prompt(model, "base", 0.6),), image=picture, mask=MASK)]

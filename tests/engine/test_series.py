@@ -1,4 +1,4 @@
-"""Series: one seed, one thing that changes, one Stop for all."""
+"""Series: one seed, one varying setting, one Stop for all."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The pose of a toy picture, through a model that reads such pictures itself."""
+"""The pose of a toy picture, read by the model's own network."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.engine.conftest import TIMEOUT_S, noise_picture, pixels
 
 @pytest.fixture(scope="module")
 def reading_engine(reading_bundle_dir: Path, tiny_bundle_dir: Path) -> Iterator[Engine]:
-    """With two models, of which "toybox" reads toys."""
+    """Yield an engine with two models, of which "toybox" reads toy pictures."""
     folders = {"toybox": reading_bundle_dir, "other": tiny_bundle_dir}
     entries = {name: entry_from_folder(folder, name=name) for name, folder in folders.items()}
     engine = Engine(ModelManager(entries, device="cpu"))

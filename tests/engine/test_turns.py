@@ -1,4 +1,4 @@
-"""Whose turn it is, seen from the engine: nobody waits long for somebody who asks for much, and is told how long."""
+"""Whose turn it is in the engine: nobody waits long for a visitor who asks for much, and all are told how long."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MANY = {"task": "mix", "prompt": "a cat", "steps": 30, "count": 8, "seed": 5}
 
 
 class Ended:
-    """Remembers in which order jobs ended."""
+    """A record of the order in which jobs ended."""
 
     def __init__(self) -> None:
         self.names: list[str] = []
@@ -55,7 +55,7 @@ class Ended:
 
 
 def told(job: Job) -> list[str]:
-    """What was said to who waits, in order."""
+    """Return the messages to a waiting visitor, in order."""
     return [str(event.message) for event in job.events() if isinstance(event, Progress) and event.phase == "queued"]
 
 
@@ -104,7 +104,7 @@ def test_a_visitor_of_a_hundred_requests_holds_the_others_up_for_a_round(own_eng
     ended = Ended()
     blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
     request = GenerateRequest(task="mix", prompt="a cat", steps=1)
-    with own_engine._changed:  # so that none of them begins before all are there
+    with own_engine._changed:  # so that all of them are queued before the first one starts
         for _ in range(100):
             ended.watch("hog", own_engine.submit(request, visitor="hog"))
         for number in range(19):
@@ -149,7 +149,7 @@ def test_a_batch_takes_its_companions_in_their_order(tiny_bundle_dir: Path) -> N
 def test_who_waits_is_told_the_place_and_how_long_it_takes(own_engine: Engine) -> None:
     own_engine.submit(GenerateRequest(**SINGLE)).result(TIMEOUT_S)
     blocker = drawing(own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 100})))
-    # This number of steps has not been drawn; the seconds per step are known all the same.
+    # No request with this number of steps has been drawn; the seconds per step are known all the same.
     first, second = (own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 7})) for _ in range(2))
     assert [job.position for job in (first, second)] == [1, 2]
     blocker.cancel()

@@ -1,4 +1,4 @@
-"""Whatever profile a file has, its colours arrive as a colour-managed viewer shows them."""
+"""With any profile, a file's colours are read as a colour-managed viewer shows them."""
 
 from __future__ import annotations
 
@@ -159,7 +159,7 @@ def test_lab_pictures_open() -> None:
     bytes_of = np.repeat(np.repeat(lab[None], 16, axis=0), 16, axis=1).astype(np.int16)
     picture = Image.frombytes("LAB", (16 * len(COLOURS), 16), (bytes_of % 256).astype(np.uint8).tobytes())
     opened = read_image(encoded(picture, "TIFF"))
-    # Eight bits of Lab are coarser than eight bits of RGB.
+    # 8-bit Lab is coarser than 8-bit RGB.
     assert np.abs(middles(opened.image) - COLOURS).max() <= 8
 
 
@@ -185,7 +185,7 @@ def test_a_profile_that_cannot_be_used_leaves_the_colours_alone_and_is_told(
 
 def test_a_profile_of_which_parts_are_missing_is_told_by_the_name_of_the_picture() -> None:
     data = encoded(noise(), "JPEG", icc_profile=p3_profile(), quality=95)
-    # ICC.1:2010, annex B.4: the number of a part, and how many there are.
+    # ICC.1:2010, annex B.4: the chunk's number, and how many chunks there are.
     at = data.index(b"ICC_PROFILE\0") + len(b"ICC_PROFILE\0")
     opened = read_image(data[:at] + b"\1\2" + data[at + 2 :], name="The pose")
     assert opened.image == open_image(encoded(noise(), "JPEG", quality=95))

@@ -1,4 +1,4 @@
-"""Of ComfyUI's graphs the settings are read, however its nodes are put together."""
+"""Settings are read from ComfyUI's graphs, however the nodes are connected."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ def test_of_several_samplers_the_one_that_starts_from_noise_is_taken_and_named(t
 
 
 def _samplers_after_a_long_way() -> dict[str, Any]:
-    """Every sampler is linked to the same thousands of nodes, with texts at the end of the way."""
+    """Every sampler is linked to the same chain of thousands of nodes, with a text at each."""
     way = {
         f"w{number}": node("ControlNetApply", a=[f"w{number + 1}", 0], b=[f"t{number}", 0]) for number in range(4000)
     }
@@ -137,7 +137,7 @@ def _samplers_after_a_long_way() -> dict[str, Any]:
 
 
 def _samplers_of_large_parts() -> dict[str, Any]:
-    """Every sampler is made of a part that has thousands of values."""
+    """Every sampler uses a node that has thousands of values."""
     sampler = node("SamplerCustomAdvanced", guider=["part", 0])
     part = node("CFGGuider", cfg=7.5, **{f"value_{number}": number for number in range(20_000)})
     return {**COMFY, **{f"s{number}": sampler for number in range(5000)}, "part": part}

@@ -1,4 +1,4 @@
-"""The square the vision tower sees is the one a person expects."""
+"""The square that the image encoder sees is the one that a person expects."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.picture_files import noise
 
 @pytest.fixture
 def wide() -> Image.Image:
-    """Columns numbered in red, rows in green: 60 x 20."""
+    """Return an image of 60 x 20 pixels with the column number in red and the row number in green."""
     pixels = np.zeros((20, 60, 3), np.uint8)
     pixels[:, :, 0] = np.arange(60)
     pixels[:, :, 1] = np.arange(20)[:, None]

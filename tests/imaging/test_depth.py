@@ -1,4 +1,4 @@
-"""Pictures with more than eight bits a channel arrive as bright as they are."""
+"""Pictures with more than eight bits per channel keep their brightness."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ def opencv_tiff(values: np.ndarray, compression: int) -> bytes:
 
 
 def lzw_tiff(values: np.ndarray, byteorder: str, orientation: int) -> bytes:
-    """A TIFF as tifffile writes it, but in LZW, for which tifffile needs a package; TIFF 6.0, section 13.
+    """Return a TIFF like tifffile's, but with LZW, which tifffile needs a package for; TIFF 6.0, section 13.
 
-    The table of codes is cleared so often that each has nine bits.
+    The code table is cleared so often that every code has nine bits.
     """
     plain = values.astype(values.dtype.newbyteorder(byteorder)).tobytes()
     codes = [code for at in range(0, len(plain), 250) for code in (256, *plain[at : at + 250])]
@@ -133,7 +133,7 @@ def test_a_deep_picture_is_turned_and_its_profile_counts() -> None:
         opened = read_image(data)
         assert opened.turn == Image.Transpose.ROTATE_270
         assert np.abs(np.asarray(opened.image)[8::16, 8].astype(int) - COLOURS).max() <= 2
-    # In linear light, as photo programs save it.
+    # Linear light, as photo software saves it.
     bright = linear(EXPECTED[:, :, :1].repeat(3, axis=2) / 255).astype(np.float32)
     assert np.abs(pixels(tiff(bright)) - 255 * bright).max() <= 1
 
@@ -158,7 +158,7 @@ WHITE = "This picture is brighter than white in places, and these were made whit
     ("values", "expected", "note"),
     [
         (np.where(EXPECTED > 250, np.float32(40), UNITS), np.where(EXPECTED > 250, 255, EXPECTED), WHITE),
-        # Most of it is as white as can be.
+        # Most of the picture is at white level.
         (np.where(EXPECTED > 250, np.float32(40), 1), np.full_like(EXPECTED, 255), WHITE),
         (
             EXPECTED.astype(np.float32),

@@ -1,4 +1,4 @@
-"""An enlarged picture is the same picture, with steeper edges than a plain enlargement has."""
+"""An enlarged picture is the same picture, with sharper edges than plain resizing gives."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_its_edges_are_steeper_than_a_browser_would_show_them(drawing: Image.Ima
 
 @pytest.mark.parametrize(("width", "times"), [(60, 4), (1500, 2)])
 def test_edges_are_sharpened_by_the_formula_of_unsharp_masking(drawing: Image.Image, width: int, times: int) -> None:
-    """The difference to what is blurred over half a pixel of the small picture is added to four fifths."""
+    """Four fifths of the difference to a blur by half a pixel of the small picture are added."""
     small = drawing.resize((width, 40), Image.Resampling.NEAREST)
     large = small.resize((width * times, 40 * times), Image.Resampling.LANCZOS)
     plain, blurred = (np.asarray(each, float) for each in (large, large.filter(ImageFilter.GaussianBlur(times / 2))))

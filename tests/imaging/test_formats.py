@@ -1,4 +1,4 @@
-"""Which files are pictures is declared once, and told truly."""
+"""Picture formats are declared once, and recognised correctly."""
 
 from __future__ import annotations
 
@@ -106,6 +106,6 @@ def test_a_jpeg_may_have_many_parts_of_exif_data_but_no_more_than_programs_write
     part = b"\xff\xe1" + (2 + 6).to_bytes(2, "big") + b"Exif\0\0"
     for count, is_opened in ((64, True), (65, kind == "PNG")):
         path = tmp_path / "a"
-        # Behind a PNG nothing is looked at.
+        # Data after a PNG is ignored.
         path.write_bytes(data[:2] + count * part + data[2:] if kind == "JPEG" else data + count * part)
         assert pixel_count(path) == (40 * 40 if is_opened else 0)

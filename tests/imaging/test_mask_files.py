@@ -1,4 +1,4 @@
-"""Whatever way a mask was drawn, it means what whoever drew it meant, or it is asked."""
+"""A mask means what its author meant, however it was drawn; if that is unclear, the user is asked."""
 
 from __future__ import annotations
 
@@ -175,7 +175,7 @@ def test_a_mask_of_another_shape_is_asked_for_in_the_pictures(size: tuple[int, i
         ((10_300, 10_000), (10_000, 10_000), False),
         ((102, 100), (100, 100), True),
         ((103, 100), (100, 100), False),
-        ((33, 400), (3, 40), True),  # 400 x 33 pixels, made ten times smaller and rounded
+        ((33, 400), (3, 40), True),  # 400 x 33 pixels, scaled down ten times and rounded
         ((60, 400), (3, 40), False),
         ((160, 120), (120, 160), False),
     ],
@@ -192,7 +192,7 @@ def test_very_narrow_pictures_have_masks_too() -> None:
     assert read_mask(encoded(Image.new("L", (768, 1), 255)), Opened(image=photo((8000, 10)))).mask.size == (8000, 10)
 
 
-# ---------------------------------------------------------------- photos that are stored turned
+# ---------------------------------------------------------------- photos that are stored rotated
 
 TURNED = "The mask was rotated to fit the picture, as one of the two is stored rotated."
 AS_SEEN = "The picture is stored rotated; the mask was placed on it as you see it."
@@ -200,7 +200,7 @@ TURNS = {3: Image.Transpose.ROTATE_180, 6: Image.Transpose.ROTATE_270, 8: Image.
 
 
 def stored(mask: Image.Image, orientation: int) -> Image.Image:
-    """The pixels of a file that stands upright with this orientation."""
+    """Return the stored pixels of a file that is upright with this orientation."""
     back = {6: Image.Transpose.ROTATE_90, 8: Image.Transpose.ROTATE_270}
     return mask.transpose(back.get(orientation, TURNS[orientation]))
 
@@ -241,12 +241,12 @@ def test_a_mask_with_an_orientation_of_its_own_is_turned_by_it(orientation: int)
     read = read_mask(encoded(stored(spot(), orientation), exif=exif), PHOTO)
     assert agreement(read) == 1
     assert read.notes == ()
-    # Some programs turn the pixels, and leave the orientation standing.
+    # Some programs rotate the pixels and keep the orientation tag.
     if orientation != 3:
         assert agreement(read_mask(encoded(spot(), exif=exif), PHOTO)) == 1
 
 
-# ---------------------------------------------------------------- pictures that make it hard
+# ---------------------------------------------------------------- difficult pictures
 
 
 def test_a_dark_picture_is_not_taken_for_the_ground_of_a_mask() -> None:

@@ -1,4 +1,4 @@
-"""From which level on a mask's greys and its opacity count, and how strongly those of a region do."""
+"""The threshold for a mask's greys and its opacity, and the weight of a region's levels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.picture_files import encoded, linear_grey_profile
 
 
 def ramp(least: int = 0, most: int = 255) -> Image.Image:
-    """Every level from the one to the other, a column each."""
+    """Return an image of every level in the range, one column each."""
     return Image.fromarray(np.tile(np.arange(least, most + 1, dtype=np.uint8), (120, 1)))
 
 
@@ -55,7 +55,7 @@ BLACK_INK, PINK_INK = (0, 0, 0), (255, 45, 120)
 def test_a_ground_has_a_hole_and_strokes_leave_the_edge_free(
     colour: tuple[int, int, int], box: tuple[int, int, int, int], note: str
 ) -> None:
-    """A ground lies along two thirds of the edge, black strokes along one third of it."""
+    """A ground covers more than 65 % of the edge, black strokes less than 35 %, other strokes less than 65 %."""
     mask, opaque = Image.new("RGBA", SIZE, (*colour, 0)), Image.new("1", SIZE)
     mask.paste((*colour, 255), box)
     opaque.paste(1, box)
@@ -90,7 +90,7 @@ def test_of_white_and_black_strokes_those_in_white_are_painted_and_of_more_colou
     assert read.notes == (STROKES,)
 
 
-# ---------------------------------------------------------------- where a reference counts
+# ---------------------------------------------------------------- where a reference applies
 
 SOFT = spot().filter(ImageFilter.GaussianBlur(4))
 SEEN = np.asarray(SOFT).astype(int)

@@ -134,7 +134,7 @@ def test_an_edge_fades_over_so_much_of_the_longer_side_as_is_asked_for(size: tup
     middle = size[0] // 2
     mask = mask_with((middle, 0, *size), size=size)
     deviation = percent / 100 * 400 / 4
-    # The edge is a normal distribution's, whose tails beyond two deviations are left out of its width.
+    # The edge is a normal distribution's; its tails beyond two deviations do not count towards its width.
     expected = [255 * (1 + math.erf((x + 0.5 - middle) / deviation / math.sqrt(2))) / 2 for x in range(size[0])]
     row = np.asarray(soften(mask, percent))[size[1] // 2].astype(int)
     assert np.abs(row - expected).max() <= 6
@@ -187,7 +187,7 @@ def test_a_cell_counts_whole_where_any_pixel_of_it_is_masked() -> None:
 def test_a_masked_pixel_in_a_window_of_any_size_counts_in_the_cell_that_it_is_seen_in() -> None:
     mask = mask_with((7, 25_000, 8, 25_001), size=(8, 60_000))
     covered = cover_cells(mask, (64, 64), cell=8, window=(-29_996, 0, 30_004, 60_000))
-    assert covered.getbbox() == (32, 24, 64, 32)  # outermost pixels go on
+    assert covered.getbbox() == (32, 24, 64, 32)  # the outermost pixels are repeated
 
 
 @pytest.mark.parametrize(
@@ -236,7 +236,7 @@ def test_the_box_has_the_shape_and_surroundings_asked_for() -> None:
 def test_unless_it_is_said_otherwise_a_box_is_square_of_64_pixels_at_least_and_a_quarter_wider_on_each_side() -> None:
     assert mask_box(mask_with((500, 500, 510, 510), size=(1000, 1000))) == (473, 473, 537, 537)
     assert mask_box(mask_with((400, 500, 600, 540), size=(1000, 1000))) == (348, 368, 652, 672)
-    # At the picture's edge what is missing is added on the other side.
+    # At the picture's edge, what is missing on one side is added on the other.
     assert mask_box(mask_with((0, 900, 100, 1000), size=(1000, 1000))) == (0, 848, 152, 1000)
 
 
@@ -246,13 +246,13 @@ def test_an_empty_mask_has_no_box() -> None:
 
 
 def test_surroundings_may_end_at_the_pictures_edges() -> None:
-    # The right half is painted: there is nothing to its right, above or below.
+    # The right half is painted: there is nothing to the right of it, above or below.
     mask = mask_with((100, 0, 200, 200), size=(200, 200))
     assert mask_box(mask, padding=0.25, aspect=1.0, inside=True) == (0, 0, 200, 200)
     assert mask_box(mask, padding=0.25, aspect=0.75, inside=True) == (48, 0, 200, 200)
     middle = mask_with((80, 80, 120, 120), size=(200, 200))
     assert mask_box(middle, padding=0.5, inside=True) == mask_box(middle, padding=0.5)
-    # In a corner 100 pixels and 29 more, rounded up to 136; more across or down for the shape asked for.
+    # In a corner: 100 pixels and 29 more, rounded up to 136; wider or higher for the requested aspect ratio.
     for aspect, (width, height) in ((0.9, (136, 144)), (1 / 0.9, (144, 136))):
         for left, column in ((0, 0), (900, 1000 - width)):
             for top, row in ((0, 0), (900, 1000 - height)):

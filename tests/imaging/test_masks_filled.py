@@ -1,4 +1,4 @@
-"""What is filled in goes on as what is around it."""
+"""Filled-in parts continue their surroundings."""
 
 from __future__ import annotations
 

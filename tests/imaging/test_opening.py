@@ -23,7 +23,7 @@ RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
 
 
 def png_header(width: int, height: int) -> bytes:
-    """A PNG that promises `width` x `height` RGB pixels in a few bytes."""
+    """Return a PNG of a few bytes that declares `width` x `height` RGB pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
@@ -251,7 +251,7 @@ def test_a_picture_in_which_nothing_can_be_seen_is_refused() -> None:
 
 
 def bitmap(image: Image.Image) -> bytes:
-    """A BMP with a mask for its alpha channel (BITMAPV4HEADER), which Pillow does not write."""
+    """Return a BMP with a mask for its alpha channel (BITMAPV4HEADER), which Pillow does not write."""
     rows = image.transpose(Image.Transpose.FLIP_TOP_BOTTOM).tobytes("raw", "BGRA")
     header = struct.pack("<IiiHHIIiiII", 108, *image.size, 1, 32, 3, len(rows), 2835, 2835, 0, 0)
     header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + b"BGRs" + bytes(48)
@@ -259,7 +259,7 @@ def bitmap(image: Image.Image) -> bytes:
 
 
 def test_an_alpha_channel_of_a_bitmap_counts_unless_nothing_is_in_it() -> None:
-    # Windows' own programs write such files, and look at the colours only.
+    # Windows' own programs write such files and use the colours only.
     for data in (
         bitmap(Image.new("RGBA", (20, 20), (*RED, 0))),
         encoded(Image.new("RGBA", (20, 20), (*RED, 0)), "BMP"),

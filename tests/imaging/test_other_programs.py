@@ -1,4 +1,4 @@
-"""What AUTOMATIC1111, Forge, ComfyUI, Fooocus and InvokeAI write into a picture is read, wherever they write it."""
+"""Settings of AUTOMATIC1111, Forge, ComfyUI, Fooocus and InvokeAI are read wherever these write them in a picture."""
 
 from __future__ import annotations
 

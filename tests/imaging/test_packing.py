@@ -1,4 +1,4 @@
-"""Pictures as text: exact where they are small, near where they are not."""
+"""Pictures as text: exact if they are small, otherwise approximate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Colour spaces that are named in other ways than by a profile."""
+"""Colour spaces that are declared otherwise than by a profile."""
 
 from __future__ import annotations
 
@@ -79,17 +79,17 @@ OF_EUROPE = ((0.64, 0.33), (0.29, 0.60), (0.15, 0.06), D65)
 OF_AMERICA = ((0.63, 0.34), (0.31, 0.595), (0.155, 0.07), D65)
 OF_CINEMA = ((0.68, 0.32), (0.265, 0.69), (0.15, 0.06))
 SOFT = (COLOURS + 2 * 128) // 3
-"""In the middle of every space."""
+"""Colours well inside every space."""
 
 
 def to_xyz(places: Places) -> np.ndarray:
-    """From light in red, green and blue to XYZ, by SMPTE RP 177; the places are those of the three and of white."""
+    """Return the RGB to XYZ matrix by SMPTE RP 177, from the chromaticities of red, green, blue and white."""
     columns = np.array([(x / y, 1, (1 - x - y) / y) for x, y in places]).T
     return columns[:, :3] * (np.linalg.inv(columns[:, :3]) @ columns[:, 3])
 
 
 def in_space(places: Places) -> np.ndarray:
-    """`SOFT` as light in another space, with its white for the one of sRGB as Bradford's matrix has it."""
+    """Return `SOFT` as linear light in another space, adapted to its white by the Bradford transform."""
     bradford = np.array([[0.8951, 0.2664, -0.1614], [-0.7502, 1.7135, 0.0367], [0.0389, -0.0685, 1.0296]])
     srgb, other = bradford @ to_xyz(OF_SRGB), bradford @ to_xyz(places)
     adapted = np.diag(other.sum(axis=1) / srgb.sum(axis=1)) @ srgb
@@ -109,7 +109,7 @@ def test_every_space_of_television_and_cinema(primaries: int, places: Places, tr
 
 
 def test_what_is_named_becomes_a_profile_as_the_standard_has_it() -> None:
-    """ICC.1:2001-04, sections 6.1 to 6.3: the header, and the tags that an RGB display has, at multiples of four."""
+    """ICC.1:2001-04, sections 6.1 to 6.3: the header, and the required tags of an RGB display, at multiples of four."""
     profile = rgb_profile(OF_EUROPE, linear)
     size, version, kind, space, connection = struct.unpack(">I4xI4s4s4s", profile[:24])
     assert (size, version >> 24, kind, space, connection) == (len(profile), 2, b"mntr", b"RGB ", b"XYZ ")
@@ -180,13 +180,13 @@ def test_numbers_that_describe_no_colours_are_left_aside_and_told(chunks: list[t
 
 
 def pq(nits: np.ndarray) -> np.ndarray:
-    """The inverse of SMPTE ST 2084's curve, as the standard prints it."""
+    """Return the signal for a luminance: the inverse of the SMPTE ST 2084 curve, as printed in the standard."""
     y = (nits / 10_000) ** 0.1593017578125
     return ((0.8359375 + 18.8515625 * y) / (1 + 18.6875 * y)) ** 78.84375
 
 
 def hlg(light: np.ndarray) -> np.ndarray:
-    """BT.2100's curve from light of the scene, 0..1."""
+    """Return the signal for scene light in 0..1, by the BT.2100 curve."""
     inside = np.maximum(12 * light - 0.28466892, 1e-9)
     return np.where(light <= 1 / 12, np.sqrt(3 * light), 0.17883277 * np.log(inside) + 0.55991073)
 
@@ -215,7 +215,7 @@ def test_code_points_of_heic_and_avif(kind: str) -> None:
 
 
 def marked(**entries: Any) -> Image.Exif:
-    """EXIF data that says in its part on interoperability what stands under these numbers."""
+    """Return EXIF data with these entries, by number, in its interoperability part."""
     exif = Image.Exif()
     exif.get_ifd(ExifTags.IFD.Exif)[0xA001] = 0xFFFF
     exif.get_ifd(ExifTags.IFD.Exif)[ExifTags.IFD.Interop] = {int(name[1:]): value for name, value in entries.items()}

@@ -1,4 +1,4 @@
-"""Result files of every format carry their settings, are always the same, and as exact as they are said to be."""
+"""Result files of every format carry their settings, are reproducible, and are as exact as documented."""
 
 from __future__ import annotations
 

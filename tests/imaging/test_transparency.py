@@ -9,7 +9,7 @@ from ipa_app.imaging.transparency import in_colour, off_white, on_white, opacity
 
 
 def half_seen() -> Image.Image:
-    """Noise of every opacity."""
+    """Return noise of every opacity."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (32, 64, 3), dtype=np.uint8))
     image.putalpha(Image.fromarray(np.arange(32 * 64).reshape(32, 64).astype(np.uint8)))
@@ -46,8 +46,8 @@ def test_only_what_is_transparent_somewhere_has_an_opacity() -> None:
         (255, 1, 255),
         (0, 255, 0),
         (123, 255, 123),
-        (123, 0, 123),  # nothing to be seen: left as it is
-        (0, 51, 0),  # darker than anything that is so transparent could be
+        (123, 0, 123),  # invisible: left as it is
+        (0, 51, 0),  # darker than anything of this transparency can be
     ],
 )
 def test_white_is_taken_out_by_the_formula(seen: int, opacity: int, colour: int) -> None:

@@ -1,4 +1,4 @@
-"""A file that ends a little early is opened as every viewer opens it; half a file is refused."""
+"""A slightly truncated file is opened, as in every viewer; half a file is refused."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_png_without_its_last_chunk_or_checksum_is_whole(missing: int) -> None
 
 
 def interlaced(image: Image.Image) -> bytes:
-    """An interlaced PNG, which Pillow does not write: its seven passes one after the other."""
+    """Return an interlaced PNG, which Pillow does not write: its seven passes one after the other."""
     grey = np.asarray(image.convert("L"))
     rows = b""
     for column, row, across, down in (
@@ -169,7 +169,7 @@ def test_the_end_of_a_gif_and_of_a_jpeg_with_more_pictures_may_be_missing() -> N
 
 
 def huge(**changes: Any) -> list[bytes]:
-    """Files that promise far more than they hold."""
+    """Return files that declare far more data than they hold."""
     png = (
         b"\x89PNG\r\n\x1a\n"
         + b"".join(
@@ -193,7 +193,7 @@ def test_a_cut_file_that_promises_too_much_is_refused_at_once() -> None:
 
 HEAD = JPEGS["baseline"][: JPEGS["baseline"].index(b"\xff\xda")]
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 8 + 3 * 255, 8, 16, 16, 255) + bytes(i // 3 for i in range(3 * 255))
-# All of the picture but for its last component.
+# All of the picture except its last component.
 MOST = b"\xff\xda" + struct.pack(">HB", 6 + 2 * 254, 254) + bytes(i // 2 for i in range(2 * 254)) + b"\0\x3f\0"
 SCAN = b"\xff\xda" + struct.pack(">HB", 6 + 2 * 3, 3) + b"\1\0\2\0\3\0" + b"\0\x3f\x01"
 COMMENT = b"\xff\xfe\0\2"

@@ -1,4 +1,4 @@
-"""A folder that models are made in, and what becomes of them when they are handed to the app."""
+"""A folder to make models in, and the outcomes of handing them to the app."""
 
 from __future__ import annotations
 
@@ -28,24 +28,24 @@ Outcome = tuple[str, str | None]
 
 @dataclass(frozen=True)
 class Place:
-    """A folder to make things in, and the app that they are handed to."""
+    """A folder to make models in, and ways to hand them to the app."""
 
     root: Path
     bundle: Path
     patch: pytest.MonkeyPatch
 
     def copy(self, name: str = "dream") -> Path:
-        """A model in diffusers layout."""
+        """Return the folder of a model in diffusers layout."""
         return shutil.copytree(self.bundle, self.root / name, ignore=shutil.ignore_patterns("ipa_studio.json"))
 
     def file(self, folder: Path | None = None, **written: Any) -> Path:
-        """A checkpoint with its configuration beside it."""
+        """Return a checkpoint with its configuration beside it."""
         path = self.root / "dream.safetensors"
         write_checkpoint(folder or self.bundle, path, **written)
         return path
 
     def named(self, *items: object, separator: str = ":") -> Outcome:
-        """What becomes of what IPA_MODELS names, beside a model that is none the worse for it."""
+        """Return the outcome of naming items in IPA_MODELS; a good model named after them must still work."""
         good = self.root / "good"
         copy_configuration(self.bundle, good)
         self.patch.setenv("IPA_MODELS", separator.join(map(str, [*items, good])))
@@ -58,37 +58,37 @@ class Place:
         return LEFT_OUT, sentence
 
     def tensors(self, *names: str) -> Outcome:
-        """What becomes of a file with these tensors."""
+        """Return the outcome of a file with these tensors."""
         save_arrays({name: np.zeros((4, 4), dtype=np.float32) for name in names}, self.root / "dream.safetensors")
         return self.named(self.root / "dream.safetensors")
 
     def loaded(self, path: Path) -> Outcome:
-        """What becomes of a model when it is chosen."""
+        """Return the outcome of choosing a model."""
         return outcome(lambda: load(self.entry(path)))
 
     def trained_on(self, path: Path) -> Outcome:
-        """What becomes of a model that an adapter is to be trained on."""
+        """Return the outcome of training an adapter on a model."""
         return outcome(lambda: load_components(path).noise_schedule())
 
     def edited(self, part: str, change: Callable[[dict[str, Tensor]], Mapping[str, Tensor]]) -> Outcome:
-        """What becomes of a model with a part whose weights are changed."""
+        """Return the outcome of a model with one part's weights changed."""
         folder = self.copy()
         path = next((folder / part).glob("*.safetensors"))
         save_file(dict(change(load_file(path))), path, metadata={"format": "pt"})
         return self.loaded(folder)
 
     def configured(self, file: str, **changes: Any) -> Outcome:
-        """What becomes of a model with a JSON file that is changed."""
+        """Return the outcome of a model with one JSON file changed."""
         path = self.copy() / file
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
         return self.loaded(self.root / "dream")
 
     def channels(self, number: int) -> Outcome:
-        """What becomes of a model whose UNet takes so many channels."""
+        """Return the outcome of a model whose UNet has `number` input channels."""
         return self.configured("unet/config.json", in_channels=number)
 
     def scheduled(self, scheduler: SchedulerMixin) -> Path:
-        """A model with another scheduler."""
+        """Return the folder of a model with another scheduler."""
         folder = self.copy()
         scheduler.save_pretrained(folder / "scheduler")
         index = json.loads((folder / "model_index.json").read_text())

@@ -1,4 +1,4 @@
-"""The tables of docs/inputs.md, whose rows are what the tests beside this file check."""
+"""Reads the tables of docs/inputs.md, whose rows the tests beside this file check."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ HEADER_LINES = 2
 
 @dataclass(frozen=True)
 class Row:
-    """One line of a table.
+    """One row of a table.
 
     Attributes:
-        given: what somebody brings.
-        outcome: what becomes of it.
-        sentence: what is said, word for word; None where nothing is.
+        given: the input.
+        outcome: what happens to it.
+        sentence: the message shown, word for word, or None if there is none.
     """
 
     given: str
@@ -25,7 +25,7 @@ class Row:
 
 
 def rows(section: str) -> dict[str, Row]:
-    """Return the rows of a section's table by what is given.
+    """Return the rows of a section's table, keyed by the input given.
 
     Raises:
         ValueError: there is no such section, or two rows begin alike.

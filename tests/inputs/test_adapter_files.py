@@ -1,4 +1,4 @@
-"""docs/inputs.md, "Adapter files": each row made, handed to the app, and what becomes of it compared word for word."""
+"""Every row of "Adapter files" in docs/inputs.md: made, handed to the app, and its outcome compared word for word."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Case = Callable[[Path, Path], Outcome]
 
 
 def told(entry: ModelEntry) -> Outcome:
-    """What a model offers, and the one thing that is said."""
+    """Return which adapters a model offers, and the message about the one left out, if any."""
     names = [f"`{name}`" for name in entry.adapters]
     left_out = list(entry.left_out)
     assert len(left_out) <= 1
@@ -44,7 +44,7 @@ def told(entry: ModelEntry) -> Outcome:
 
 
 def published(*names: str, base: str, tower: str | None = "ViT-H") -> Case:
-    """Published files in the folder of a published model."""
+    """Return a case of published files in the folder of a published model."""
 
     def case(tmp_path: Path, _bundle: Path) -> Outcome:
         folder = write_model(tmp_path / "model", base, tower=tower)
@@ -56,7 +56,7 @@ def published(*names: str, base: str, tower: str | None = "ViT-H") -> Case:
 
 
 def own(write: Callable[[Path], object]) -> Case:
-    """Files that are written into the folder of a small model without adapters."""
+    """Return a case of files written into the folder of a small model without adapters."""
 
     def case(tmp_path: Path, bundle: Path) -> Outcome:
         folder = shutil.copytree(bundle, tmp_path / "model", ignore=shutil.ignore_patterns("adapters"))
@@ -68,7 +68,7 @@ def own(write: Callable[[Path], object]) -> Case:
 
 
 def named(variable: str, *files: str) -> Case:
-    """What IPA_ADAPTERS names, with {} for where the files are, beside a model's own two."""
+    """Return a case of IPA_ADAPTERS, with {} for the files' folder, added to a model's own two adapters."""
 
     def case(tmp_path: Path, bundle: Path) -> Outcome:
         for file in files:
@@ -81,7 +81,7 @@ def named(variable: str, *files: str) -> Case:
 
 
 def added(write: Callable[[Path], Path]) -> Case:
-    """A file that is dropped on the page."""
+    """Return a case of a file dropped on the page."""
 
     def case(tmp_path: Path, bundle: Path) -> Outcome:
         adapters, entry = AdapterSet(), entry_from_folder(bundle, name="model")
@@ -110,7 +110,7 @@ def tensors(kind: str, **sizes: int) -> dict[str, torch.Tensor]:
 
 
 def keys(*names: str) -> Callable[[Path], object]:
-    """A file of which nothing but some names is told."""
+    """Return a function that writes a file with arbitrary tensors under some names."""
     return lambda folder: save_file({name: torch.ones(4, 4) for name in names}, folder / "file.safetensors")
 
 

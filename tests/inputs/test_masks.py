@@ -1,4 +1,4 @@
-"""Every row of "Masks" in docs/inputs.md, through the form that page and API share, to the area that is redrawn."""
+"""Every row of "Masks" in docs/inputs.md, from the form shared by page and API to the area that is redrawn."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def photo(seed: int = 0) -> Image.Image:
 
 
 def spot() -> Image.Image:
-    """Of 8 percent of the picture."""
+    """Return a mask of 8 percent of the picture."""
     mask = Image.new("L", SIZE)
     ImageDraw.Draw(mask).ellipse((95, 10, 138, 54), fill=255)
     return mask
@@ -64,13 +64,13 @@ def exif(orientation: int) -> Image.Exif:
 
 
 class Door:
-    """Hands a picture and a mask to the form."""
+    """Passes a picture and a mask to the form."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __call__(self, mask: bytes, picture: bytes | None = None, **values: float) -> tuple[np.ndarray, str | None]:
-        """What is redrawn of the picture, and what is said of it."""
+        """Return which pixels of the picture are redrawn, and the note about it."""
         uploads = {}
         for name, data in (("mask", mask), ("image", picture or encoded(PHOTO))):
             (self.folder / name).write_bytes(data)
@@ -93,7 +93,7 @@ def door(tmp_path: Path) -> Door:
 
 
 def marks(*masks: bytes, wanted: np.ndarray = MARKED) -> Callable[[Door], str | None]:
-    """Every mask marks what is wanted, but for soft edges, and the same is said of each."""
+    """Check that every mask marks `wanted`, up to soft edges, and that all get the same note."""
 
     def given(door: Door) -> str | None:
         said = set()
@@ -108,7 +108,7 @@ def marks(*masks: bytes, wanted: np.ndarray = MARKED) -> Callable[[Door], str | 
 
 
 def asked(*masks: bytes) -> Callable[[Door], str | None]:
-    """The same is asked of every mask."""
+    """Check that every mask is refused with the same message."""
 
     def given(door: Door) -> str | None:
         said = {door.refusal(mask) for mask in masks}
@@ -128,7 +128,7 @@ def empty(door: Door) -> str | None:
 
 
 def turned_photo(mask: Image.Image, orientation: int) -> Callable[[Door], str | None]:
-    """A photo whose file is stored turned, and a mask for it."""
+    """Check a photo whose file is stored rotated, with an upright mask."""
 
     def given(door: Door) -> str | None:
         back = {6: Image.Transpose.ROTATE_90, 3: Image.Transpose.ROTATE_180}[orientation]

@@ -1,4 +1,4 @@
-"""docs/inputs.md, "Model files": each row is made, handed to the app, and what it says is compared word for word."""
+"""Every row of "Model files" in docs/inputs.md: made, handed to the app, and its outcome compared word for word."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def at_home(here: Place) -> Outcome:
 
 
 def folder_of(here: Place, name: str) -> Path:
-    """A folder with one file of tensors in it."""
+    """Return a folder with one file of tensors."""
     (here.root / "dream").mkdir()
     save_arrays({name: np.zeros(4, dtype=np.float32)}, here.root / "dream" / "any.safetensors")
     return here.root / "dream"
@@ -160,7 +160,7 @@ LORA = random_lora_tensors(tiny_unet())
 def fast(
     here: Place, tensors: Mapping[str, Tensor], *, name: str = "loras/few.safetensors", size: int | None = None
 ) -> Outcome:
-    """What becomes of a model with a fast way and a file of so many bytes for its LoRA; of no tensors there is none."""
+    """Return the outcome of a model with a fast way whose LoRA file has `size` bytes; no `tensors`, no file."""
     folder = here.copy()
     path = folder / name
     if tensors:
@@ -186,7 +186,7 @@ def controlnet_file(here: Place, tensors: Mapping[str, Tensor], name: str = "ope
 
 
 def with_controlnets(here: Place, folder: Path) -> Outcome:
-    """What becomes of a model and of the ControlNets in its folder."""
+    """Return the outcome of a model and of the ControlNets in its folder."""
     found = here.loaded(folder)
     left_out = here.entry(folder).controlnets_left_out
     if not left_out or found != ("Taken", None):

@@ -1,4 +1,4 @@
-"""Every row of "Pictures" in docs/inputs.md, through the form that page and API share."""
+"""Every row of "Pictures" in docs/inputs.md, through the form shared by page and API."""
 
 from __future__ import annotations
 
@@ -41,13 +41,13 @@ JPEG = encoded(PHOTO, "JPEG", quality=90)
 
 
 class Door:
-    """Hands files to the form, as uploads of a reference unless another field is named."""
+    """Passes files to the form, as uploads of a reference unless another field is named."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __call__(self, data: bytes, field: str = "reference") -> tuple[Image.Image, str | None]:
-        """The picture in the request, and what is said of it."""
+        """Return the picture in the request, and the note about it."""
         path = self.folder / "upload"
         path.write_bytes(data)
         upload = {"path": str(path)}
@@ -85,7 +85,7 @@ def float_tiff(values: np.ndarray) -> bytes:
 
 
 def seen_through(colour: tuple[int, int, int] = (120, 120, 120)) -> bytes:
-    """A picture whose right half is transparent."""
+    """Return a picture whose right half is transparent."""
     image = Image.new("RGBA", (40, 40), (9, 9, 9, 0))
     image.paste((*colour, 255), (0, 0, 20, 40))
     return encoded(image)
@@ -172,7 +172,7 @@ def named_spaces(door: Door) -> str | None:
 
 
 def hdr(door: Door) -> str | None:
-    # 203 and 1000 candelas per square metre, as PQ codes them.
+    # PQ code values of about 203 and 1000 candelas per square metre.
     picture, note = door(png_with(patches(np.array([[148] * 3, [192] * 3])), (b"cICP", bytes([1, 16, 0, 1]))))
     assert middles(picture).min() >= 250
     return note
@@ -222,7 +222,7 @@ def kept_transparent(field: str) -> Callable[[Door], str | None]:
         assert picture.mode == "RGBA"
         assert (picture.getpixel((5, 5)), picture.getpixel((30, 5))) == ((120, 120, 120, 255), (9, 9, 9, 0))
         assert note is None
-        # What becomes of it, and that this is said with the result, is in tests/engine/test_inpaint.py.
+        # What happens to the transparency, and the note with the result, is tested in tests/engine/test_inpaint.py.
         return note_of_transparency({"image": "The picture", "start_image": "The start picture"}[field])
 
     return given

@@ -1,4 +1,4 @@
-"""Every row of "Poses" in docs/inputs.md: what becomes of a pose that somebody brings, and what is said."""
+"""Every row of "Poses" in docs/inputs.md: the outcome of each kind of pose, and the message."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def as_it_is(*pictures: Image.Image) -> str | None:
 
 
 def anew(*pictures: Image.Image, spots: Spots = STANDING, by: tuple[float, float] = (0, 0)) -> str | None:
-    """The joints of the pictures are where those of `spots` are, and they are drawn as the app draws."""
+    """Check that each picture's joints are found where `spots` are, shifted `by`, and redrawn in the app's style."""
     for picture in pictures:
         sheet = find_pose(picture, find=nobody)
         person = sheet.skeleton.people[0]
@@ -173,7 +173,7 @@ def flat(spots: Spots, confidence: float | None = 0.9) -> list[Any]:
 
 
 def changed(*values: Any) -> list[Any]:
-    """STANDING with another right ankle."""
+    """Return STANDING with another right ankle, as a flat list."""
     listed = flat(STANDING)
     listed[30:33] = values
     return listed
@@ -190,14 +190,14 @@ def file(*people: Any, **changes: Any) -> dict[str, Any]:
 
 
 def read(data: Any, *, missing: tuple[int, ...] = (), **canvas: Any) -> str | None:
-    """Read a file as the page does: STANDING, but for the missing joints, is in the editor."""
+    """Read a file as the page does, and check that the editor gets STANDING without the missing joints."""
     pose, html, _ = read_keypoints(data if isinstance(data, str) else json.dumps(data), **canvas)
     sheet = PoseSheet.from_json(pose)
     assert (sheet.width, sheet.height) == SIZE
     for joint, (point, spot) in enumerate(zip(sheet.skeleton.people[0], STANDING, strict=True)):
         assert (point is None) == (joint in missing)
         if point is not None and spot is not None:
-            near = 6 if joint == 1 else 0.02  # the neck may be the shoulders' middle
+            near = 6 if joint == 1 else 0.02  # the neck may be the middle of the shoulders
             assert math.dist((point.x * SIZE[0], point.y * SIZE[1]), spot) <= near
     return unwrapped(html)
 
@@ -361,9 +361,7 @@ CASES: dict[str, Case] = {
     "a person outside the picture": partial(beside, {"pose_keypoints_2d": [900.0, 9.0, 1.0] * 18}),
     "a person whose list has an unknown length": partial(beside, {"pose_keypoints_2d": [90.0, 99.0, 1.0] * 20}),
     "a foot below the frame": partial(read, file({"pose_keypoints_2d": changed(210, 790, 0.9)}), missing=(10,)),
-    "a point that is not a pair of numbers": partial(
-        read, file({"pose_keypoints_2d": changed("left", [], 0.9)}), missing=(10,)
-    ),
+    "an unreadable point": partial(read, file({"pose_keypoints_2d": changed("left", [], 0.9)}), missing=(10,)),
     "a guess: confidence below 0.3, or 0.5 for MediaPipe": guesses,
     "a hand with another number of points, or a mesh as a face": bad_parts,
     "a finger outside the picture": partial(

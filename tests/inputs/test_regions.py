@@ -1,4 +1,4 @@
-"""Every row of "Regions" in docs/inputs.md, through the form that page and API share."""
+"""Every row of "Regions" in docs/inputs.md, through the form shared by page and API."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ FINISHED = (64, 64)
 
 
 class Door:
-    """Hands a reference and the mask of its region to the form."""
+    """Passes a reference and its region's mask to the form."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
     def __call__(self, mask: bytes | None, **sent: Any) -> tuple[Image.Image, str | None]:
-        """The mask as it is kept, and what is said of it for a picture of its own shape."""
+        """Return the mask as kept, and the note about it for a new picture of its shape."""
         for name, data in (("region_mask", mask), ("reference", encoded(PHOTO))):
             (self.folder / name).write_bytes(data or b"")
             sent = {name: None if data is None else {"path": str(self.folder / name)}, **sent}
@@ -53,7 +53,7 @@ def door(tmp_path: Path) -> Door:
 
 
 def counts(*masks: bytes, wanted: Image.Image) -> Callable[[Door], str | None]:
-    """The reference counts as much as is wanted by every mask, and the same is said of each."""
+    """Check that every mask is kept as `wanted`, and that all get the same note."""
 
     def given(door: Door) -> str | None:
         said = set()
@@ -93,7 +93,7 @@ def of_shape(size: tuple[int, int], finished: tuple[int, int]) -> Callable[[Door
 
 
 def told(words: str) -> Callable[[Door], str | None]:
-    """Words for a painted place."""
+    """Return a case of words for a painted place."""
     return lambda door: door(encoded(SPOT), region_prompt=words)[1]
 
 
@@ -158,7 +158,7 @@ def test_what_is_said_of_a_region(given: str, door: Door) -> None:
 
 
 def test_on_the_page_a_region_waits_while_another_place_is_chosen(tmp_path: Path) -> None:
-    """The page sends what was painted, and a mask's file, whatever place is chosen; programs send what counts."""
+    """The page sends what was painted, and a mask's file, whichever place is chosen; programs send only what counts."""
     strokes = Image.new("RGBA", SOFT.size, "red")
     strokes.putalpha(SOFT)
     for name, picture in (("picture", PHOTO), ("strokes", strokes), ("file", SPOT)):

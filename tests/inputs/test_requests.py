@@ -1,4 +1,4 @@
-"""Every row of "Requests" in docs/inputs.md: the API as curl sees it, and the box for pictures with settings."""
+"""Every row of "Requests" in docs/inputs.md: the API as used with curl, and the box for pictures with settings."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Api:
         return httpx.post(f"{self.url}/upload", files=files).json()[0]
 
     def call(self, name: str, body: str, *, kind: str = "application/json") -> Said:
-        """Call an endpoint in two steps; what became of it, and what was said."""
+        """Call an endpoint in the usual two requests; return the outcome and the message."""
         headers = {"content-type": kind} if kind else {}
         began = httpx.post(f"{self.url}/call/{name}", content=body, headers=headers)
         if began.status_code != 200:
@@ -67,7 +67,7 @@ class Api:
         return ("taken", None) if event == "complete" else ("refused", json.loads(told)["error"])
 
     def refusal(self, path: str, **sent: Any) -> Said:
-        """What is answered to something else that is sent."""
+        """Return the outcome and message of another request."""
         answer = httpx.post(f"{self.url}/{path}", **sent)
         return "taken" if answer.is_success else "refused", answer.json()["error"]
 
@@ -82,7 +82,7 @@ class Api:
         return self.call("variation", json.dumps({"data": list(given.values())}))
 
     def inpaint(self, **given: Any) -> Said:
-        """Fill a hole; after what it was drawn, and what was said with the picture."""
+        """Fill a hole; return what guided the drawing, and the notes with the picture."""
         pictures = {"image": {"path": self.uploaded}, "mask": {"path": self._upload(MASK)}}
         began = httpx.post(f"{self.url}/call/v2/inpaint", json={**pictures, "steps": 1, "seed": 1, **given})
         answer = httpx.get(f"{self.url}/call/inpaint/{began.json()['event_id']}", timeout=TIMEOUT_S).text
@@ -90,7 +90,7 @@ class Api:
         return ("drawn to match what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
 
     def upload_of(self, size: int) -> Said:
-        """Begin an upload of so many bytes."""
+        """Begin an upload with `size` as its declared length in bytes."""
         address = httpx.URL(self.url)
         head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data;boundary=x\r\n"
         with socket.create_connection((address.host, address.port or 80)) as connection:
@@ -150,7 +150,7 @@ def data_url(picture: Image.Image) -> str:
 
 
 def sized(notes: Any) -> Any:
-    """Notes as they are of a picture of 64 x 64."""
+    """Return notes with their sizes replaced to fit a picture of 64 x 64."""
     text = notes if isinstance(notes, str) else json.dumps(notes)
     for large, small in SMALL.items():
         text = text.replace(large, small)
@@ -242,7 +242,7 @@ FILES: dict[str, Callable[[Box], Said]] = {
 
 
 def same_of(said: Iterable[Said]) -> Said:
-    """What all of them came to."""
+    """Return the one outcome they all share."""
     (same,) = set(said)
     return same
 

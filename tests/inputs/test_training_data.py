@@ -1,4 +1,4 @@
-"""docs/inputs.md, "Training data": every row is tried with the real command line or the reader behind it."""
+"""Every row of "Training data" in docs/inputs.md, tried with the real command line or the reader behind it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Found = tuple[str, str | None]
 
 
 class Desk:
-    """A folder to lay data out in, and what reads it."""
+    """A folder to lay out training data in, and the code that reads it."""
 
     def __init__(self, bundle: Path, other: Path, log: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture) -> None:
         self.bundle = bundle
@@ -45,7 +45,7 @@ class Desk:
         Path(name).write_bytes(text.encode() if isinstance(text, str) else text)
 
     def read(self, data: str = "data.json", *, expect: list[tuple[str, str]]) -> Found:
-        """What becomes of data, whose good examples must be these pictures with these texts."""
+        """Return the outcome of reading data, whose good examples must be these pictures with these texts."""
         self._log.clear()
         try:
             examples = read_examples(DataConfig(base=self.bundle, data=Path(data), heldout=0), seed=0)
@@ -58,7 +58,7 @@ class Desk:
         return "Taken", next(iter(examples.notes), None)
 
     def train(self, *more: str, data: str = "data.json") -> Found:
-        """What becomes of a whole run, and the last thing that was said before the work."""
+        """Return the outcome of a whole run, with its error or its first warning."""
         self._log.clear()
         self._capsys.readouterr()
         settings = ["--batch-size", "1", "--num-inference-steps", "1", "--sample-steps", "0", "--size", "64"]
@@ -269,7 +269,7 @@ def with_other_pictures(desk: Desk) -> Found:
 
 
 def three(desk: Desk) -> None:
-    """A run on three pictures."""
+    """Train on three pictures."""
     names = [f"toys/{number}.png" for number in range(3)]
     desk.pictures(*names)
     desk.write("toys/data.json", [{"image_file": Path(name).name, "text": ""} for name in names])

@@ -1,4 +1,4 @@
-"""The section "Words" of docs/inputs.md."""
+"""Every row of "Words" in docs/inputs.md."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.inputs.tables import rows
 from tests.sample_requests import STYLES
 
 ROWS = rows("Words")
-# The tiny text encoder has room for so many words in a chunk, and for ten chunks.
+# Words per chunk of the tiny text encoder; a prompt has room for ten chunks.
 ROOM = 22
 FULL = " ".join(["cat"] * ROOM * 10)
 
@@ -28,7 +28,7 @@ Said = tuple[str, str | None]
 
 @pytest.fixture(scope="module")
 def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
-    """A studio with one model that reads any word, and one that knows a few."""
+    """A studio with one model that knows only a few words, and one that reads any word."""
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
     entries = [
         replace(entry, title="Toybox"),
@@ -43,7 +43,7 @@ def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
 def draw(
     studio: Studio, prompt: str, *, model: str = "sd", negative_prompt: str = "", guidance: float = 3, style: str = ""
 ) -> Said:
-    """Draw for words alone; what became of it, and what was said."""
+    """Draw from words alone; return the outcome and the message."""
     try:
         words = {"prompt": prompt, "negative_prompt": negative_prompt, "model": model, "style": style}
         request = build_request("mix", {**words, "steps": 1, "guidance": guidance, "width": 64, "height": 64})

@@ -1,4 +1,4 @@
-"""Where the library lies, and whose it is."""
+"""Where the library lies, and who may read and use it."""
 
 from __future__ import annotations
 

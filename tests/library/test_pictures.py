@@ -1,4 +1,4 @@
-"""The files are the truth: what lies in the folder is there, and the index follows."""
+"""The files are authoritative: what is in the folder is in the library, and the index follows."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def pictures(tmp_path: Path) -> Iterator[Pictures]:
 
 
 def saved(pictures: Pictures, seed: int, *, age: int = 0, output_format: str = "png", **settings: Any) -> Path:
-    """Save a picture that was last changed so many seconds ago."""
+    """Save a picture last modified `age` seconds before a fixed time."""
     path = pictures.save(
         Image.new("RGB", (8, 8), (seed, 0, 0)),
         name=f"mix-{seed}",
@@ -259,7 +259,7 @@ def test_what_cannot_be_opened_is_left_out(pictures: Pictures, caplog: pytest.Lo
     Image.new("RGB", (8, 8)).save(data, format="PNG")
     pixels = data.getvalue().index(b"IDAT")
     length = int.from_bytes(data.getvalue()[pixels - 4 : pixels], "big")
-    spoiled = b"IDAT" + bytes(length)  # with a checksum that is right
+    spoiled = b"IDAT" + bytes(length)  # its checksum is valid
     head, tail = data.getvalue()[:pixels], data.getvalue()[pixels + 8 + length :]
     bad.write_bytes(head + spoiled + zlib.crc32(spoiled).to_bytes(4, "big") + tail)
     assert found(pictures) == {good, bad}

@@ -1,4 +1,4 @@
-"""Files under names that people give them."""
+"""Files stored under names people give them."""
 
 from __future__ import annotations
 

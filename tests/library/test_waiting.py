@@ -1,4 +1,4 @@
-"""Requests that wait lie on the disk with what they need, and nothing else does."""
+"""Waiting requests are stored on disk with everything they need, and nothing else."""
 
 from __future__ import annotations
 

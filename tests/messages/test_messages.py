@@ -1,4 +1,4 @@
-"""Every sentence has a key, every key a sentence in every language."""
+"""Every message has a key, and every key a sentence in every language."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ KEY = re.compile(r"[a-z]\w*(?:\.\w+)+")
 BEGINNING_OF_KEY = re.compile(r"[a-z]\w*\.")
 TAG = re.compile(r"<[^>]+>")
 OTHERS = [code for code in languages() if code != "en"]
-# Of the page's script, which reads them by the whole of their names.
+# Prefixes of keys that all go to the page's script, whether or not the source names them.
 OF_THE_SCRIPT = ("gradio.", "language.")
 
 
@@ -103,7 +103,7 @@ def marks(sentence: Sentence) -> list[str]:
 
 
 def all_english() -> Mapping[str, Sentence]:
-    """The sentences by their keys, those of options as they are declared."""
+    """Return all sentences by key, including those declared in the code."""
     return {**english().sentences, **dict(declared_texts())}
 
 
@@ -134,7 +134,7 @@ def sources() -> list[Path]:
 
 
 def literals() -> Iterator[str]:
-    """All texts in the source, {} in place of what is only known when it runs."""
+    """Yield every string literal in the source; {} stands for what is only known at run time."""
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.JoinedStr):
@@ -146,7 +146,7 @@ def literals() -> Iterator[str]:
 
 
 def used_keys() -> set[str]:
-    """The keys that the source names, and those that it puts together from a name and what is known when it runs."""
+    """Return the keys the source names, and those it builds from a literal and a run-time value."""
     patterns = {re.escape(text).replace(r"\{\}", r"[\w.]+") for text in literals() if BEGINNING_OF_KEY.match(text)}
     patterns |= {r"joint\.\w+", r"page\.skeleton\.\w+"}
     whole = re.compile("|".join(sorted(patterns)))
@@ -158,7 +158,7 @@ def test_every_key_is_used() -> None:
 
 
 def calls(*names: str) -> Iterator[tuple[str, ast.Call]]:
-    """All calls of functions or classes in the source, with the place of each."""
+    """Yield every call in the source to functions or classes of these names, with its file and line."""
     for path in sources():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in names:

@@ -10,5 +10,5 @@ from tests.hub_fixtures import cache, hub, hub_entry, real_entry  # noqa: F401 -
 
 @pytest.fixture
 def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    """A tiny model to write into."""
+    """Return a tiny model that the test may modify."""
     return shutil.copytree(tiny_bundle_dir, tmp_path / "copy")

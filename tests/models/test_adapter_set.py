@@ -1,4 +1,4 @@
-"""Adapters beside those that models bring: named where the program is started, or brought by visitors."""
+"""Adapters in addition to a model's own: named at startup, or uploaded by visitors."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def test_training_runs_are_called_as_their_folders_are(tiny: ModelEntry, tmp_pat
     assert offered.adapters["run2"].file.parent == runs[1]
 
 
-# What visitors bring
+# Uploads
 
 
 def test_what_a_visitor_brings_nobody_else_is_told_of(tiny: ModelEntry, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_what_is_let_go_of_is_gone_with_its_file(tiny: ModelEntry, tmp_path: Pat
     assert file.exists(), "somebody else's is the same file"
     adapters.remove([second, "unknown"])
     assert not file.exists()
-    other.unlink()  # as what was uploaded is cleared away after a day
+    other.unlink()  # as uploads are deleted after a day
     assert adapters.offered(tiny) is tiny
     with pytest.raises(UserError, match="The adapter other is no longer here"):
         adapters.offered(tiny).adapter(third)

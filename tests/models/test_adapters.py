@@ -1,4 +1,4 @@
-"""Finding, naming and fitting adapters by the headers of their files."""
+"""Adapters are found, named and matched to models by the headers of their files."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def with_published(folder: Path, *names: str) -> ModelEntry:
     return entry_from_folder(folder, name="model")
 
 
-# A model's own
+# Adapters in a model's folder
 
 
 def test_all_published_adapters_of_sdxl_lie_side_by_side(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_all_published_adapters_of_sd15_lie_side_by_side(tmp_path: Path) -> None
 
 
 def test_the_usual_names_always_work(tmp_path: Path) -> None:
-    """With nothing but a special one of the kind, too; and every file answers to its own name."""
+    """Even if the only adapter of the kind is a special one; every file also answers to its own name."""
     names = ["ip-adapter-plus-face_sd15", "ip-adapter_sd15"]
     entry = with_published(write_model(tmp_path / "model", "sd15"), *names)
     assert list(entry.adapters) == ["base", "ip-adapter-plus-face_sd15"]
@@ -138,7 +138,7 @@ def test_what_has_to_be_fitted_is_the_same_in_a_folder_and_in_one_file(tiny_bund
 
 
 def test_a_towers_weights_say_more_surely_what_it_gives_than_its_configuration(tmp_path: Path) -> None:
-    """A whole CLIP keeps the width of its projection elsewhere, or not at all."""
+    """A complete CLIP has the width of its projection elsewhere in the configuration, or not at all."""
     folder = write_model(tmp_path / "model", "sd15", tower="bigG")
     write_shapes(folder / "image_encoder" / "model.safetensors", {"visual_projection.weight": (1024, 1280)})
     entry = with_published(folder, "ip-adapter_sd15", "ip-adapter-plus_sd15")
@@ -168,7 +168,7 @@ def test_a_damaged_file_does_not_hide_the_other_format_of_it(tmp_path: Path, con
 
 
 def test_finding_adapters_brings_in_no_pytorch(tmp_path: Path) -> None:
-    """The page opens before that is there; also where a model without adapters has its weights in a PyTorch file."""
+    """The page opens before PyTorch is loaded, even if a model without adapters has its weights in a PyTorch file."""
     (tmp_path / "model" / "unet").mkdir(parents=True)
     (tmp_path / "model" / "model_index.json").write_text("{}")
     torch.save({"a": torch.zeros(1)}, tmp_path / "model" / "unet" / "diffusion_pytorch_model.bin")

@@ -109,14 +109,14 @@ def test_settings_that_are_no_json_are_named(tmp_path: Path) -> None:
 
 
 def names(monkeypatch: pytest.MonkeyPatch, *items: object, separator: str = os.pathsep) -> Catalog:
-    """The catalogue where IPA_MODELS names these."""
+    """Return the catalogue with IPA_MODELS set to these items."""
     monkeypatch.setenv("IPA_MODELS", separator.join(map(str, items)))
     return catalog()
 
 
 @pytest.fixture
 def broken(tiny_bundle_dir: Path, tmp_path: Path) -> Callable[[str], Path]:
-    """Make something that is meant to be a model and is none."""
+    """Return a function that makes something broken in place of a model."""
 
     def make(what: str) -> Path:
         path = tmp_path / "broken"
@@ -237,7 +237,7 @@ def test_what_is_no_model_is_named_and_left_out_and_the_others_work(
     ((name, sentence),) = found.left_out.items()
     assert name == path.name
     assert re.search(words, sentence), sentence
-    # Whoever asks for it is not told where it lies on the server; the log is.
+    # Users are not told the path on the server; the log has it.
     assert str(path.parent) not in sentence
     assert str(path) in caplog.text
     with pytest.raises(UserError, match=re.escape(sentence)):
@@ -308,7 +308,7 @@ def test_the_ending_may_be_written_otherwise(tmp_path: Path, monkeypatch: pytest
 
 
 def test_a_link_is_called_as_it_is_called_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """As in the Hub's cache, where names are links to files that are called by their checksums."""
+    """In the Hub's cache, names are links to files that are named by their checksums."""
     save_file({"cond_stage_model.transformer.x": np.zeros(1, dtype=np.float32)}, tmp_path / "0123abcd")
     (tmp_path / "dream.safetensors").symlink_to(tmp_path / "0123abcd")
     assert names(monkeypatch, tmp_path / "dream.safetensors")["dream"].title == "Dream"
@@ -341,14 +341,14 @@ def test_a_folder_called_toybox_stands_in_for_the_bundled_model(
         (0.15, torch.float16, 768),
         (0.03, torch.float16, 512),
         (0.03, torch.float32, 512),
-        (0.03, torch.bfloat16, 768),  # which is not read before PyTorch is there
+        (0.03, torch.bfloat16, 768),  # bfloat16 cannot be read before PyTorch is loaded
         (None, torch.float16, 768),
     ],
 )
 def test_a_stable_diffusion_2_tells_its_size_by_a_layer(
     tmp_path: Path, deviation: float | None, dtype: torch.dtype, side: int
 ) -> None:
-    """Its base predicts noise, at 512 pixels; the configuration of both is the same where none lies beside the file."""
+    """The base model predicts noise, at 512 pixels; without a configuration beside the file, both get the same one."""
     tensors = {"cond_stage_model.model.ln_final.bias": torch.zeros(4, dtype=dtype)}
     if deviation is not None:
         layer = torch.randn(320, generator=torch.Generator().manual_seed(0)) * deviation

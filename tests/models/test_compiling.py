@@ -1,4 +1,4 @@
-"""UNets compiled in the background: nobody waits for it, and pictures stay what they are."""
+"""UNets are compiled in the background: nobody waits, and the pictures stay the same."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ ASKED: dict[str, dict[str, Any]] = {
 
 
 class Backend:
-    """Carries graphs out as they are, and knows how often each was run; it waits until it is let go on."""
+    """A backend that runs graphs unchanged and counts the runs; compiling waits until it is released."""
 
     def __init__(self) -> None:
         self.may_go_on = threading.Event()
@@ -212,7 +212,7 @@ def test_what_cannot_be_compiled_is_drawn_as_it_is_and_the_log_says_so(
             compiler.wait()
     engine.close()
     said = [record for record in caplog.records if record.name == "ipa_app.models.compiling"]
-    # A step without guidance has one row, the others two; each is tried once.
+    # A step without guidance has one row, the others have two; each size is tried once.
     assert sorted(record.getMessage().split(" for ")[1][0] for record in said) == ["1", "2"]
     assert all(record.exc_info and "there is no compiler" in str(record.exc_info[1]) for record in said)
 

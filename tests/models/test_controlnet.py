@@ -1,4 +1,4 @@
-"""A model's ControlNet, as a folder or as one file; what is none, or belongs to another model, is named."""
+"""A model's ControlNet, as a folder or one file; one that is invalid or of another model is reported."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def controlnet() -> ControlNetModel:
 
 @pytest.fixture
 def copy(tiny_bundle_dir: Path, tmp_path: Path) -> Path:
-    """A model whose folder for the ControlNet is empty."""
+    """Return a model whose ControlNet folder is empty."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "copy")
     shutil.rmtree(folder / "controlnet")
     (folder / "controlnet").mkdir()
@@ -67,7 +67,7 @@ def test_a_file_as_its_authors_publish_it_is_read(
 def test_one_in_a_whole_checkpoint_is_read_alone(
     copy: Path, controlnet: ControlNetModel, tiny_bundle_dir: Path, tmp_path: Path, ending: str
 ) -> None:
-    """As control_sd15_canny.pth, one of the first, which has its base model with it."""
+    """As in control_sd15_canny.pth, one of the first, which contains its base model."""
     write_single_file(tiny_bundle_dir, tmp_path / "base.safetensors")
     tensors = {**load_file(tmp_path / "base.safetensors"), **original_controlnet(controlnet)}
     path = copy / "controlnet" / f"control_sd15_openpose{ending}"
@@ -100,7 +100,7 @@ def test_a_configuration_beside_a_file_of_another_name_does_not_hide_it(
 
 
 def assert_left_out(folder: Path, words: str) -> None:
-    """It is named, whoever asks for it is told why it cannot be had, and the model works without it."""
+    """Check that the ControlNet is reported, that a request for it is told why, and that the model works without it."""
     entry = described(folder)
     (sentence,) = entry.controlnets_left_out.values()
     assert re.search(words, sentence)

@@ -1,4 +1,4 @@
-"""The manager and models from the Hub: what is downloaded when, and what is left when it fails."""
+"""The manager and models from the Hub: what is downloaded when, and what remains after a failure."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Make = Callable[..., ModelEntry]
 
 @pytest.fixture
 def manager(hub: FakeHub, hub_entry: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ModelManager:
-    """A model from the Hub whose files are no model, so that loading it is left out, and one in an empty folder."""
+    """Return a manager of a model from the Hub and one in an empty folder; loading always fails."""
 
     def no_model(*_: object) -> None:
         raise UserError.plain("These files are no model.")
@@ -114,13 +114,13 @@ def test_a_model_is_downloaded_loaded_and_mended(
         manager.get("real", timeout=TIMEOUT_S)
         assert spoiled.read_bytes() == whole
         assert len(hub.begun) == 1
-    # The Hub is gone: what is in the cache is enough.
+    # The Hub is gone: the cache is enough.
     manager.free("real")
     assert manager.get("real", timeout=TIMEOUT_S).entry.name == "real"
 
 
 def checked(cache: Path) -> str:
-    """What is remembered of files that were read through."""
+    """Return the record of files that have been verified."""
     return (cache.parent / "assets" / "ip-adapter-studio" / "checked.json").read_text()
 
 

@@ -1,4 +1,4 @@
-"""A family is told by what a model's files say."""
+"""A model's family is detected from its files."""
 
 from __future__ import annotations
 

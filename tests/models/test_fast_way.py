@@ -1,4 +1,4 @@
-"""A UNet with a LoRA beside the plain one: what both share, and which files are refused."""
+"""A UNet with a merged LoRA beside the plain one: what they share, and which files are refused."""
 
 from __future__ import annotations
 

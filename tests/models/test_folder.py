@@ -1,4 +1,4 @@
-"""What the settings in a model's folder say of it."""
+"""Settings in a model's folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ FAST = {"lora": "loras/a.safetensors", "scheduler": "DDIMScheduler"}
 
 
 def with_fast_way(folder: Path, **told: object) -> ModelEntry:
-    """A folder whose settings tell of a fast way."""
+    """Return the entry of a folder whose settings declare a fast way."""
     (folder / "loras").mkdir()
     (folder / "loras" / "a.safetensors").touch()
     (folder / "ipa_studio.json").write_text(json.dumps({"fast": {**FAST, **told}}))

@@ -1,4 +1,4 @@
-"""Guidance in a part of the steps: what is left out is not computed, and nothing else changes."""
+"""Guidance in a range of steps: outside it the unconditional rows are not computed, and nothing else changes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def draw(engine: Engine, **fields: Any) -> Image.Image:
 
 @contextmanager
 def watched(unet: Any) -> Iterator[list[int]]:
-    """How many rows each call of a UNet has."""
+    """Yield the number of rows in each call of a UNet."""
     rows: list[int] = []
     hook = unet.register_forward_pre_hook(lambda _unet, inputs: rows.append(len(inputs[0])))
     yield rows
@@ -64,7 +64,7 @@ def watched(unet: Any) -> Iterator[list[int]]:
 
 @contextmanager
 def without_guidance_outside(unet: Any, guided: range) -> Iterator[None]:
-    """In every other step, what a UNet says of the unconditional rows is what it says of the conditional ones."""
+    """Outside the guided steps, predict for a UNet's unconditional rows what it predicts for the conditional ones."""
     step = iter(range(99))
 
     def keep_one_side(_unet: Any, _inputs: Any, outputs: tuple[torch.Tensor]) -> tuple[torch.Tensor]:
@@ -114,7 +114,7 @@ def test_pictures_of_one_batch_have_intervals_of_their_own(engine: Engine, unet:
     words = {"task": "mix", "prompt": PROMPT, "references": ()}
     orders = [{**words, **INTERVAL}, {"task": "variation"}, {"task": "variation", "guidance_end": 0.25}]
     blocker = engine.submit(GenerateRequest(**{**SHARED, "task": "variation", "steps": 100}))
-    with engine._changed:  # so that all of them wait when the first begins
+    with engine._changed:  # so that all of them are queued before the first one starts
         jobs = [engine.submit(GenerateRequest(**{**SHARED, **order})) for order in orders]
     with watched(unet) as rows:
         blocker.cancel()

@@ -1,4 +1,4 @@
-"""The vision tower of adapters: alone or in a complete CLIP, in the app and in training, it is read by its weights."""
+"""The adapters' image encoder, alone or in a complete CLIP: app and training read it by its weights."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ WRONG_PROJECTION = 512
 
 
 def write_complete_clip(folder: Path, *, nested: str = "vision_config") -> None:
-    """Put a complete CLIP with the tiny tower in it in place of the tower, its settings as most repositories have them.
+    """Replace the tiny tower by a complete CLIP that contains it, configured as in most repositories.
 
     Args:
         folder: of the image encoder.
-        nested: what the tower's own settings are called in config.json.
+        nested: key of the tower's own settings in config.json.
     """
     tower = tiny_clip_vision()
     text = CLIPTextConfig(
@@ -89,7 +89,7 @@ def test_another_kind_of_tower_is_named(copy: Path, is_training: bool, changes: 
 
 @pytest.mark.parametrize("is_training", [False, True])
 def test_a_tower_without_projection_is_named(copy: Path, is_training: bool) -> None:
-    """The library would give it a random one."""
+    """The library would initialise it at random."""
     path = copy / "image_encoder" / "model.safetensors"
     tensors = load_file(path)
     del tensors["visual_projection.weight"]

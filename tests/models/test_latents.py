@@ -1,4 +1,4 @@
-"""Whatever turns pixels into latents or back counts alike: drawing, previews, inpainting, training and its samples."""
+"""Everything that encodes or decodes latents uses the same scaling: drawing, previews, inpainting and training."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def settings(request: pytest.FixtureRequest) -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tiny_bundle_dir: Path, tmp_path: Path, settings: dict[str, Any]) -> Path:
-    """A model whose VAE is told to bring its latents into another range."""
+    """Return a model whose VAE configuration scales its latents differently."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
     path = folder / "vae" / "config.json"
     path.write_text(json.dumps(json.loads(path.read_text()) | settings))
@@ -63,7 +63,7 @@ def vae(settings: dict[str, Any]) -> AutoencoderKL:
 
 
 def by_hand(latents: Tensor, settings: dict[str, Any]) -> Tensor:
-    """What the UNet sees of what the VAE gives, as the configurations of such VAEs mean it."""
+    """Convert VAE latents to what the UNet sees, as the configurations of such VAEs define it."""
     if settings == STATISTICS:
         return (latents - column(MEAN)) / column(DEVIATION) * 0.5
     if settings == SHIFT:
@@ -121,7 +121,7 @@ def test_what_was_encoded_last_is_not_encoded_again(vae: AutoencoderKL) -> None:
 
 @torch.no_grad()
 def test_previews_and_samples_show_what_is_drawn(folder: Path, settings: dict[str, Any]) -> None:
-    """The same latents become the same picture in all three, by the formula of the configuration."""
+    """All three turn the same latents into the same picture, by the configuration's formula."""
     latents = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0))
     model = load(entry_from_folder(folder, name="x"))
     pipeline: Any = model.pipelines["text_to_image"]
@@ -168,7 +168,7 @@ def test_around_a_mask_there_is_the_picture_itself(folder: Path, settings: dict[
     pipeline: Any = model.pipelines["inpaint"]
     posterior = pipeline.vae.encode(pipeline.image_processor.preprocess(picture)).latent_dist
     generator = torch.Generator().manual_seed(5)
-    torch.randn(1, 4, 8, 8, generator=generator)  # the noise that it begins with comes first
+    torch.randn(1, 4, 8, 8, generator=generator)  # the initial noise is drawn first
     expected = by_hand(posterior.sample(generator), settings)
     torch.testing.assert_close(latents[..., :4], expected[..., :4])
 

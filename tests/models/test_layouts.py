@@ -1,4 +1,4 @@
-"""The layouts in which models lie on disk: variants, PyTorch files, parts from elsewhere, and what is refused."""
+"""Layouts of models on disk: variants, PyTorch files, parts from elsewhere, and what is refused."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_code_in_a_pytorch_file_is_refused_and_not_run(copy: Path, part: str, na
 
 
 def test_a_vision_tower_may_lie_elsewhere(copy: Path, tmp_path: Path, usual: LoadedModel) -> None:
-    """As with the published models, which share one; such a folder has no preprocessor_config.json."""
+    """As with the published models, which share one; its folder has no preprocessor_config.json."""
     elsewhere = shutil.move(copy / "image_encoder", tmp_path / "elsewhere")
     model = load(entry_from_folder(copy, name="x"), image_encoder=Path(elsewhere))
     assert_same_weights(model, usual)
@@ -111,12 +111,12 @@ def test_a_model_for_inpainting_alone_is_refused(copy: Path) -> None:
         load(entry_from_folder(copy, name="x"))
 
 
-# What does not belong together is told before any weights are read.
+# Parts that do not belong together are reported before any weights are read.
 
 
 @pytest.fixture
 def no_weights_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Fail where a part's weights are read all the same."""
+    """Fail if the weights of any part are read."""
     monkeypatch.setattr("ipa_app.models.parts.Part.load", lambda *_, **__: pytest.fail("weights were read"))
 
 

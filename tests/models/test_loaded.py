@@ -1,4 +1,4 @@
-"""The adapters of a loaded model: read when they are first asked for, let go of when others need the room."""
+"""The adapters of a loaded model: read on first use, and evicted when others need the room."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def test_the_usual_ones_are_there_at_once_and_others_come_when_asked_for(tiny_bu
     assert {name: len(next(iter(prompt.cond.values())).key) for name, prompt in prompts.items()} == {
         "base": 4,
         "fine": 16,
-        "faces": 17,  # a token for each of the tower's
+        "faces": 17,  # one token for each of the vision tower's
     }
 
 
@@ -123,7 +123,7 @@ def test_one_that_does_not_fit_is_refused_and_the_model_works(tiny_bundle_dir: P
 def test_a_model_is_loaded_without_an_adapter_that_is_broken(
     tiny_bundle_dir: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Broken in what the catalogue does not look at, or since."""
+    """Broken in a way that the catalogue does not check, or broken since then."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
     path = folder / "adapters" / "ip-adapter_toybox.safetensors"
     tensors = random_adapter_tensors(TINY, kind="base")

@@ -82,7 +82,7 @@ def test_the_cache_forgets_what_was_unused_for_longest(model: LoadedModel) -> No
 def test_large_prompts_are_kept_in_smaller_number(model: LoadedModel) -> None:
     prompt = model.encode(Image.new("RGB", (8, 8), "blue"), model.entry.adapters["fine"])
     layers = attention_layers(model.pipelines["text_to_image"].unet)
-    # 16 tokens of float32, keys and values, with a picture and without.
+    # Keys and values of 16 float32 tokens, with a picture and without.
     assert prompt.num_bytes == 2 * 2 * 16 * 4 * sum(layer.hidden_size for layer in layers)
     for room, kept in ((10 * prompt.num_bytes, 10), (prompt.num_bytes, LEAST_PROMPTS)):
         cache = PromptCache(limit=64, most_bytes=room)
@@ -121,7 +121,7 @@ def test_a_file_that_is_gone_is_named(tiny_bundle_dir: Path, tmp_path: Path) -> 
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
-    """How often the header of each safetensors file was read, by its name and its folder's."""
+    """Count how often the header of each safetensors file is read, by folder and file name."""
     counted: Counter[str] = Counter()
     original = header.read_safetensors
 

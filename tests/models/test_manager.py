@@ -124,7 +124,7 @@ def test_a_model_that_would_not_fit_alone_either_leaves_the_working_one_where_it
         manager.get("large", timeout=TIMEOUT_S)
     assert manager.get("one") is model
 
-    # What fits once the other has gone is read, though it does not fit beside it.
+    # A model is loaded if it fits once the other has been evicted, even if both do not fit together.
     free = iter([10**6, 10**9])
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: next(free))
     manager.get("two", timeout=TIMEOUT_S)
@@ -151,7 +151,7 @@ def test_all_that_the_other_one_holds_counts_as_free_for_what_takes_its_place(
     manager.get("large", timeout=TIMEOUT_S)
     least = manager.state("large").memory
     model = manager.get("one", timeout=TIMEOUT_S)
-    model.fast.read()  # as the first who draws so does; the change is merged into a second UNet
+    model.fast.read()  # as on the first fast request; the LoRA is merged into a second UNet
     assert least is not None
     free = iter([least.needed - model.memory.needed - 1, 9 * 10**8])
     monkeypatch.setattr("ipa_app.models.loading.free_bytes", lambda _device: next(free))
@@ -176,7 +176,7 @@ def test_what_nobody_holds_any_more_counts_as_free(
 
 
 class Unused:
-    """Something large that stays until Python looks for it."""
+    """A large object in a reference cycle, which stays until it is garbage-collected."""
 
     def __init__(self) -> None:
         self.itself = self

@@ -1,4 +1,4 @@
-"""How a model is held is told from numbers alone: what it needs and what is free."""
+"""The way a model is held in memory follows from numbers alone: what it needs and what is free."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_graphics_card_tiles_first_and_offloads_then(needs: Needs, free: int, 
     ],
 )
 def test_shared_memory_halves_the_precision(needs: Needs, free: int, expected: tuple) -> None:
-    """On MPS and CPU the device's memory is the main memory, where waiting would save nothing."""
+    """On MPS and CPU, device memory is main memory, so moving parts out would save nothing."""
     assert ways(plan_memory(needs, device="mps", dtype=SINGLE, free=free)) == expected
     on_cpu = plan_memory(needs, device="cpu", dtype=SINGLE, free=free)
     assert ways(on_cpu) == (BRAIN if expected[0] == HALF else SINGLE, *expected[1:])

@@ -1,4 +1,4 @@
-"""Packed weights: the same numbers as PyTorch's own layers give, whatever is done to the layers meanwhile."""
+"""Packed weights compute the same numbers as PyTorch's own layers, whatever happens to the layers meanwhile."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A part of a model is read whole, as plain numbers, under the configuration it belongs to, or its fault is named."""
+"""A part of a model is loaded whole, unquantised and with a matching configuration, or its fault is reported."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def edit(folder: Path, part: str, change: Edit) -> None:
 
 
 def refused(folder: Path, words: str, *, part: str | None = None) -> None:
-    """The model is refused in words; where a ControlNet is to blame, only when that one is asked for."""
+    """Check that the model is refused with these words; for a bad ControlNet, only when it is requested."""
     entry = entry_from_folder(folder, name="x")
     if part != "controlnet":
         with pytest.raises(UserError, match=words):
@@ -99,7 +99,7 @@ def test_weights_in_other_formats_are_named(copy: Path, name: str) -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_tensor_that_is_missing_is_named(copy: Path, part: str) -> None:
-    """The libraries would fill it with random numbers, and say so in the log."""
+    """The libraries would initialise it at random, with a mere log entry."""
     name = next(key for key in load_file(weights(copy, part)) if key.endswith("bias"))
     edit(copy, part, lambda tensors: {key: tensor for key, tensor in tensors.items() if key != name})
     refused(copy, rf"Tiny cannot be read: the weights in .*{part} lack .*{name.split('.')[-2]}\.bias", part=part)
@@ -107,7 +107,7 @@ def test_a_tensor_that_is_missing_is_named(copy: Path, part: str) -> None:
 
 @pytest.mark.parametrize("part", ["unet", "vae", "controlnet"])
 def test_a_tensor_that_has_no_place_is_named(copy: Path, part: str) -> None:
-    """Weights of a larger network under the configuration of a smaller one would draw something else."""
+    """Weights of a larger network with the configuration of a smaller one would draw something else."""
     edit(copy, part, lambda tensors: {**tensors, "down_blocks.7.resnets.0.conv1.weight": torch.zeros(3)})
     refused(
         copy,
@@ -124,7 +124,7 @@ def test_a_tensor_of_another_shape_is_named(copy: Path, part: str) -> None:
 
 
 def test_what_older_libraries_left_in_a_file_does_not_matter(copy: Path, tiny_bundle_dir: Path) -> None:
-    """Positions, the other tower of a complete CLIP, and "text_model." before every name."""
+    """Position ids, the other tower of a complete CLIP, and "text_model." before every name."""
     surplus = {"text_model.embeddings.position_ids": torch.arange(24)[None], "logit_scale": torch.zeros(())}
     surplus |= {"vision_model.embeddings.class_embedding": torch.zeros(4), "text_projection.weight": torch.zeros(4, 4)}
     edit(

@@ -1,4 +1,4 @@
-"""Presets are offered where the published layers are, and nowhere else."""
+"""Presets are offered only for models with the published layers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.tiny_models import SDXL_BLOCKS, tiny_sdxl_unet
 
 
 def write_folder(folder: Path, *, pipeline: str = "StableDiffusionXLPipeline", **changes: Any) -> Path:
-    """Write the configuration files of a model with SDXL's blocks, some of them changed."""
+    """Write the configuration files of a model with SDXL's blocks and these changes."""
     (folder / "unet").mkdir(parents=True)
     (folder / "model_index.json").write_text(json.dumps({"_class_name": pipeline}))
     (folder / "unet" / "config.json").write_text(json.dumps({**SDXL_BLOCKS, **changes}))

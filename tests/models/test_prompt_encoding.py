@@ -1,4 +1,4 @@
-"""What a UNet is told of prompts with weights and of long ones, beside the formula and plain diffusers."""
+"""Text embeddings of weighted and long prompts, compared with the formula and with plain diffusers."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ipa_app.pose.draw import draw_skeleton
 from ipa_app.pose.presets import presets
 from tests.tiny_models import tiny_tokenizer
 
-ROOM = 22  # of the tiny tokenizer
+ROOM = 22  # tokens per chunk of the tiny tokenizer
 LENGTH = 24
 LONG = " ".join(["red cat"] * 11 + ["dog on the beach"])
 
@@ -48,7 +48,7 @@ def inputs(model: LoadedModel, prompts: Sequence[str], negative: Sequence[str] |
 
 
 def said(model: LoadedModel, text: str) -> Tensor:
-    """What diffusers says of a text of one chunk, (L, D)."""
+    """Return diffusers' embeddings of a text of one chunk, (L, D)."""
     pipeline: Any = model.pipelines["text_to_image"]
     with torch.inference_mode():
         return pipeline.encode_prompt(text, torch.device("cpu"), 1, False)[0][0]
@@ -121,7 +121,7 @@ def test_a_long_prompt_is_what_is_said_of_its_chunks_one_after_the_other(model: 
 def test_words_are_not_cut_between_chunks() -> None:
     almost = " ".join(["cat"] * (ROOM - 2))
     assert chunk_texts(f"{almost} zebra dog") == [almost, "zebra dog"]
-    # But one that is longer than a chunk must be.
+    # A word longer than a chunk has to be split.
     assert [len(chunk.ids) for chunk in tokenize("z" * 50, tiny_tokenizer()).chunks] == [ROOM, ROOM, 6]
 
 
@@ -158,7 +158,7 @@ Draw = Callable[..., Tensor]
 
 @pytest.fixture(scope="module")
 def draw(model: LoadedModel) -> Draw:
-    """Latents by the engine's own path."""
+    """Return a function that draws latents through the engine's own path."""
 
     def latents(*items: BatchItem, **fields: Any) -> Tensor:
         request = GenerateRequest(**({"task": "mix", "prompt": "a cat", "guidance_scale": 3, "steps": 2} | fields))
@@ -187,7 +187,7 @@ def test_what_is_drawn_is_what_diffusers_draws_of_these_states(
 def test_a_controlnet_is_told_all_of_a_long_prompt_and_nothing_of_a_reference(
     model: LoadedModel, draw: Draw, tiny_bundle_dir: Path
 ) -> None:
-    """The picture's tokens stay apart from the words, so that no count of words shifts them."""
+    """The image tokens are kept apart from the text's, so that no number of text tokens shifts them."""
     plain: Any = StableDiffusionControlNetPipeline.from_pretrained(
         tiny_bundle_dir,
         controlnet=model.controlnets.pipeline(model.entry.controlnet("pose")).components["controlnet"],

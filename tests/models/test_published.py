@@ -27,7 +27,7 @@ def entries(cache: Path) -> Entries:
 
 
 def placed(entry: ModelEntry) -> dict[str, str]:
-    """Where each file of the model's folder comes from."""
+    """Map each file of the model's folder to its source."""
     return {place: f"{part.repo}/{path}" for part in entry.parts for path, place in part.files.items()}
 
 
@@ -68,7 +68,7 @@ def test_sdxl_takes_the_tower_its_adapters_were_trained_with_and_a_vae_for_half_
 def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
     entries: Entries, cache: Path, tiny_bundle_dir: Path
 ) -> None:
-    """A tiny model under the published names, downloading switched off."""
+    """A tiny model under the published names, with downloads switched off."""
     entry = without_safety_checker(entries["sd15"])
     assert not is_downloaded(entry)
     with pytest.raises(UserError, match="Stable Diffusion 1.5 is not on this computer"):
@@ -84,7 +84,7 @@ def test_a_cache_that_other_programs_have_filled_is_enough_to_load_it(
 
 
 def without_safety_checker(entry: ModelEntry) -> ModelEntry:
-    """The tiny model has none."""
+    """Return the entry without the safety checker, which the tiny model does not have."""
     parts = [
         replace(part, files={path: place for path, place in part.files.items() if "safety_checker" not in path})
         for part in entry.parts
@@ -93,8 +93,8 @@ def without_safety_checker(entry: ModelEntry) -> ModelEntry:
 
 
 def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
-    """Lay an entry's files into the cache where huggingface_hub would, their content taken from a tiny bundle."""
-    # The published tokenizer is of the older kind with two files; the other's one file holds both.
+    """Put an entry's files where huggingface_hub caches them, with the content of a tiny bundle."""
+    # The published tokenizer has the older layout of two files; the tiny one has both in a single file.
     tokenizer = json.loads((bundle / "tokenizer" / "tokenizer.json").read_text(encoding="utf-8"))["model"]
     merges = "\n".join(["#version: 0.2", *map(" ".join, tokenizer["merges"])])
     made = {
@@ -117,13 +117,13 @@ def fill(cache: Path, entry: ModelEntry, *, bundle: Path) -> None:
 
 
 def small_decoder_files() -> dict[str, bytes]:
-    """What TAESD's repositories have, of the tiny model's size, by its place in a model's folder."""
+    """Return the files of a TAESD repository, in the tiny model's size, by their place in a model's folder."""
     with TemporaryDirectory() as folder:
         small_decoder().save_pretrained(folder)
         return {f"{TINY_VAE_FOLDER}/{path.name}": path.read_bytes() for path in Path(folder).iterdir()}
 
 
 def source_of(bundle: Path, place: str) -> Path:
-    """The bundle's file for a place in a model's folder; the picture preparation has another name in newer ones."""
+    """Return the bundle's file for a place in a model's folder; newer image processor files have another name."""
     path = bundle / place
     return path if path.is_file() else next(path.parent.glob("*.json"))

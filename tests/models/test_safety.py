@@ -1,4 +1,4 @@
-"""The safety checker decides as in diffusers, and what it holds back is told in words."""
+"""The safety checker decides as in diffusers, and the user is told what it withholds."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from tests.engine.conftest import TIMEOUT_S, noise_picture
 from tests.tiny_models import tiny_clip_vision
 
 NEVER, ALWAYS = 2.0, -2.0
-"""Thresholds beyond what a cosine can be."""
+"""Thresholds outside the range of a cosine."""
 SOME_PICTURE = noise_picture(1, (64, 64))
 
 
@@ -113,7 +113,7 @@ def test_one_of_several_is_replaced_by_a_notice(
     notice = result.images[1]
     assert notice.size == whole.images[1].size
     assert notice.getpixel((0, 0)) == (236, 236, 240)
-    assert len(notice.getcolors()) > 5  # there is a sign on it
+    assert len(notice.getcolors()) > 5  # it shows a sign
 
 
 @pytest.mark.parametrize("held_back", [[1], [0, 2, 3]])

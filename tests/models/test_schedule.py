@@ -1,4 +1,4 @@
-"""What a model is sampled with: whatever says it is heard, and what is drawn is what plain diffusers draws so."""
+"""A model's scheduler: every place that declares one is respected, and pictures equal those of plain diffusers."""
 
 from __future__ import annotations
 
@@ -57,15 +57,15 @@ def set_scheduler(folder: Path, scheduler: SchedulerMixin) -> Path:
 
 @pytest.fixture(scope="module")
 def small(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model whose scheduler, by its configuration, predicts the noise, as Stable Diffusion 1.5's does."""
+    """Return a model whose scheduler is configured for noise prediction, like Stable Diffusion 1.5's."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path_factory.mktemp("schedule") / "small")
     return set_scheduler(folder, PNDMScheduler(skip_prk_steps=True, set_alpha_to_one=False, **EPSILON))
 
 
 @pytest.fixture(scope="module")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An SDXL with the schedule of the published one."""
-    # An SDXL's first text encoder is told from the second one by its width.
+    """Return an SDXL with the published schedule."""
+    # An SDXL's two text encoders are told apart by their widths.
     return tiny_sdxl_bundle(tmp_path_factory.mktemp("schedule") / "large", second_text={"hidden_size": 48})
 
 
@@ -119,7 +119,7 @@ def test_what_an_sdxl_says_by_its_tensors_is_heard(
 def test_what_a_stable_diffusion_says_by_its_tensors_is_heard(
     small: Path, tmp_path: Path, more: dict[str, Tensor], scheduler: SchedulerMixin
 ) -> None:
-    """PNDM, which Stable Diffusion 1.5 comes with, cannot begin from pure noise: DDIM does it then."""
+    """PNDM, the default of Stable Diffusion 1.5, cannot start from pure noise: DDIM replaces it."""
     model = load(write_checkpoint(small, tmp_path / "dream.safetensors", more=more))
     assert torch.equal(draw_ours(model), draw_plainly(plain_pipeline(small, scheduler)))
 
@@ -228,7 +228,7 @@ def test_of_several_yamls_around_it_none_counts_that_another_contradicts(
 
 
 def test_the_configuration_around_the_file_is_taken_as_in_most_repositories(small: Path, tmp_path: Path) -> None:
-    """The file lies in the folder that the same model is in diffusers layout, linked as the Hub's cache links it."""
+    """The file lies in the diffusers folder of the same model, as a link like those of the Hub's cache."""
     repository = copy_configuration(small, tmp_path / "repository")
     set_scheduler(repository, ddim(**V))
     write_checkpoint(small, tmp_path / "blobs" / "0123abcd", beside=False)
@@ -265,7 +265,7 @@ def test_a_stable_diffusion_2_tells_by_a_layer(
     entry = write_checkpoint(
         small, tmp_path / "dream.safetensors", beside=False, text_layout="open_clip", more={name: layer}
     )
-    # The layer is none of this tiny model's; the check that all of them are has its own tests.
+    # The tiny model has no such layer; that unknown layers are refused has its own tests.
     monkeypatch.setattr("ipa_app.models.single_file.Checkpoint.check_fit", lambda *_, **__: None)
     assert load(entry).pipelines["text_to_image"].scheduler.config.prediction_type == predicted
 
@@ -299,7 +299,7 @@ def test_a_yaml_tells_the_factor_of_the_latents(small: Path, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("ending", ["safetensors", "bin"])
 def test_a_folders_unet_may_say_it_too(small: Path, tmp_path: Path, ending: str) -> None:
-    """As where somebody has converted a checkpoint, with all that stood in it."""
+    """As in a checkpoint that was converted with all its extra tensors."""
     folder = shutil.copytree(small, tmp_path / "folder")
     path = folder / "unet" / "diffusion_pytorch_model.safetensors"
     statistics = {"edm_mean": torch.full((1, 4, 1, 1), 2.0), "edm_std": torch.full((1, 4, 1, 1), 3.0)}
@@ -319,7 +319,7 @@ def test_a_folders_unet_may_say_it_too(small: Path, tmp_path: Path, ending: str)
             assert pipeline.scheduler.config.rescale_betas_zero_snr
 
 
-# Schedulers that do not work with Stable Diffusion, or not with these settings, are told before anything is drawn.
+# Schedulers that do not work with Stable Diffusion or with these settings are reported before anything is drawn.
 
 
 @pytest.mark.parametrize("kind", [FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler])
@@ -371,7 +371,7 @@ def test_trying_a_scheduler_draws_no_number_that_others_would_have_had() -> None
     assert torch.equal(torch.rand(4), expected)
 
 
-# Training adds the noise that drawing takes away.
+# Training adds the noise that drawing removes.
 
 
 def test_training_follows_what_the_file_says(small: Path, tmp_path: Path) -> None:

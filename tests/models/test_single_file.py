@@ -1,4 +1,4 @@
-"""Checkpoints in one file: the same model as from a folder, without a network."""
+"""Single-file checkpoints: the same model as from a folder, without network access."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ CONFIGURATIONS = ("model_index.json", "unet", "vae", "text_encoder", "tokenizer"
 
 @pytest.fixture
 def entry(tiny_bundle_dir: Path, tmp_path: Path) -> ModelEntry:
-    """A checkpoint with adapters and ControlNet of the tiny model, and its configuration beside it."""
+    """Return a checkpoint with the tiny model's adapters and ControlNet, and its configuration beside it."""
     path = tmp_path / "my-model.safetensors"
     write_single_file(tiny_bundle_dir, path)
     for name in CONFIGURATIONS:
@@ -70,7 +70,7 @@ def test_it_is_the_same_model_as_from_a_folder(entry: ModelEntry, tiny_bundle_di
 
 def test_an_sdxl_in_one_file_draws_what_its_folder_draws(tmp_path: Path) -> None:
     """Through the ordinary catalogue, which finds adapters and configuration beside the file."""
-    # An SDXL is told by the tenth layer of its second text encoder, and that from the first by its width.
+    # An SDXL is recognised by layer 10 of its second text encoder, which is told from the first by its width.
     folder = tiny_sdxl_bundle(tmp_path / "folder", second_text={"hidden_size": 48, "num_hidden_layers": 10})
     path = tmp_path / "my-xl.safetensors"
     write_single_file(folder, path)
@@ -113,7 +113,7 @@ def test_a_configuration_of_the_other_family_is_refused(entry: ModelEntry) -> No
 
 
 def others(path: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint but for those of one part."""
+    """Return the tensors of a checkpoint except those of one part."""
     return {key: tensor for key, tensor in load_file(path).items() if not key.startswith(prefix)}
 
 
@@ -158,7 +158,7 @@ def test_a_checkpoint_for_something_else_says_what_it_is_made_for(entry: ModelEn
 
 @pytest.mark.parametrize("layout", ["old", "open_clip"])
 def test_text_encoders_under_other_names_are_read(tiny_bundle_dir: Path, tmp_path: Path, layout: str) -> None:
-    """As before transformers 4.23 and as newer versions save them again, and as in Stable Diffusion 2."""
+    """Names of transformers before 4.23, as newer versions write them again, and those of Stable Diffusion 2."""
     positions = {"cond_stage_model.transformer.text_model.embeddings.position_ids": torch.arange(24.0)[None]}
     more = positions if layout == "old" else {"cond_stage_model.model.logit_scale": torch.zeros(())}
     single = load(write_checkpoint(tiny_bundle_dir, tmp_path / "x.safetensors", text_layout=layout, more=more))
@@ -221,7 +221,7 @@ def test_a_model_cut_from_another_one_needs_its_own_configuration(tmp_path: Path
 
 
 def test_a_part_that_the_configuration_does_not_know_is_told(entry: ModelEntry) -> None:
-    """Such as what an unCLIP is told beside the prompt: without it, it would draw something else."""
+    """Such as the additional embedding of an unCLIP: without it, the model would draw something else."""
     save_file(
         {**load_file(entry.location), "model.diffusion_model.label_emb.0.0.weight": torch.zeros(4)}, entry.location
     )
@@ -362,7 +362,7 @@ def test_a_quantised_checkpoint_is_named_before_it_is_drawn_with(
 
 
 def test_a_scaled_checkpoint_is_named_too(entry: ModelEntry) -> None:
-    """Its scales stand beside weights that would be plain numbers without them."""
+    """Without its scale tensors, its weights would pass as plain numbers."""
     tensors = load_file(entry.location)
     save_file({**tensors, "model.diffusion_model.scaled_fp8": torch.zeros(2)}, entry.location)
     with pytest.raises(UserError, match=r"is quantised \(fp8\)"):

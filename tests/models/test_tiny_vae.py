@@ -1,4 +1,4 @@
-"""The small decoder of a model: live pictures and previews come from it, and what is kept does not."""
+"""A model's small decoder: live pictures and previews come from it, results do not."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ Add = Callable[[AutoencoderTiny], Path]
 
 
 def small_decoder(*, seed: int = 0, levels: int = 4) -> AutoencoderTiny:
-    """For the latents of the tiny bundle, or, with other levels, for those of another one."""
+    """Return a decoder for the tiny bundle's latents; with other `levels`, one that does not fit them."""
     torch.manual_seed(seed)
     return AutoencoderTiny(
         encoder_block_out_channels=(8,) * levels,
@@ -42,7 +42,7 @@ def small_decoder(*, seed: int = 0, levels: int = 4) -> AutoencoderTiny:
 
 @pytest.fixture
 def with_decoder(tiny_bundle_dir: Path, tmp_path: Path) -> Add:
-    """Copy the tiny bundle, with a small decoder in it."""
+    """Return a function that copies the tiny bundle and adds a small decoder."""
 
     def add(decoder: AutoencoderTiny) -> Path:
         folder = Path(shutil.copytree(tiny_bundle_dir, tmp_path / "model"))
@@ -86,7 +86,7 @@ def test_what_is_no_live_picture_is_the_same_with_it_and_without(with_decoder: A
 
 
 def test_previews_come_from_it(with_decoder: Add) -> None:
-    """One whose weights are nothing decodes everything to one colour."""
+    """A decoder with zero weights decodes everything to one colour."""
     grey = small_decoder()
     for weight in grey.parameters():
         weight.data.zero_()

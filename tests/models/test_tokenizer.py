@@ -1,4 +1,4 @@
-"""A tokenizer is read whole, in either layout, or its fault is named before a prompt is split by it."""
+"""A tokenizer is loaded whole, in either layout, or its fault is reported before it splits a prompt."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ PROMPT = "a red cat"
 
 @pytest.fixture
 def published(tmp_path: Path) -> Path:
-    """The tiny tokenizer as CLIP's authors publish theirs: a vocabulary, the merges, and the settings."""
+    """Return the tiny tokenizer in the layout of CLIP's authors: vocabulary, merges and settings."""
     model = json.loads(tiny_tokenizer().backend_tokenizer.to_str())["model"]
     folder = tmp_path / "tokenizer"
     folder.mkdir()
@@ -31,7 +31,7 @@ def published(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def saved(tmp_path: Path) -> Path:
-    """The same as transformers saves it: all in one tokenizer.json, and the settings."""
+    """Return the same in the layout of transformers: everything in tokenizer.json, and the settings."""
     tiny_tokenizer().save_pretrained(tmp_path / "saved")
     return tmp_path / "saved"
 

@@ -6,7 +6,7 @@ from ipa_app.models.units import Meter, size_text, time_text
 
 
 class Clock:
-    """A clock that moves when it is told to."""
+    """A clock that is set by hand."""
 
     def __init__(self) -> None:
         self.now = 100.0

@@ -1,4 +1,4 @@
-"""Words of a model in other languages: what is read of them, and that the shipped dictionary has all of Toybox's."""
+"""A model's dictionary for other languages: how it is applied, and that the shipped one has all of Toybox's words."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ def test_chinese_is_read_in_the_words_of_toybox(typed: str, read: str) -> None:
         ("穿带白点的红T恤、戴礼帽的青蛙", "a frog wearing red t-shirt with white spots , wearing top hat"),
         ("穿红色带白点的衬衫的猫", "a cat wearing red shirt with white spots"),
         ("穿红衬衫的斑马", "斑马 wearing red shirt"),
-        # What has no end of its own is no such clause, and ends with its part of the sentence.
+        # A phrase without an end of its own is not moved; it ends with its part of the sentence.
         ("小猫，穿着红色衬衫，在海边的房间里", "a kitten ， wearing red shirt ， in a room by the sea"),
-        # Weights hold for what they held for.
+        # Weights keep their extent.
         ("穿(红色:1.3)衬衫的猫", "a cat wearing ( red :1.3) shirt"),
         ("穿(红色衬衫的猫:1.3)", "a cat wearing ( red shirt :1.3)"),
         ("(穿红衬衫的)猫", "( wearing red shirt ) cat"),

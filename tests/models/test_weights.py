@@ -1,4 +1,4 @@
-"""Which of several weight files is read."""
+"""Which of several weight files is loaded."""
 
 from __future__ import annotations
 

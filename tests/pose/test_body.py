@@ -1,4 +1,4 @@
-"""The body's data are what OpenPose pictures show."""
+"""The body's data match what OpenPose pictures show."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Joints and bones may be where dots and lines of their hues are, and nowhere else."""
+"""Candidates for joints and bones are found at dots and lines of their hues, and nowhere else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def lines_of(picture: Image.Image) -> Lines:
 
 
 def near(lines: Lines, points: np.ndarray, spot: tuple[float, float] | None, *, within: float) -> list[int]:
-    """The numbers of the points that are near a spot of the picture."""
+    """Return the indices of the points that are close to a spot of the picture."""
     assert spot is not None
     return np.flatnonzero(np.linalg.norm(lines.part.in_picture(points) - spot, axis=1) <= within).tolist()
 
@@ -35,7 +35,7 @@ def test_the_widths_of_lines_and_dots_are_known() -> None:
     assert lines.dot / lines.part.unit == pytest.approx(9, abs=1)
     bare = lines_of(drawn(STANDING, radius=0))
     assert not bare.has_dots and bare.dot == bare.line
-    # Bones of the face are hardly longer than thick.
+    # Bones of the face are hardly longer than they are thick.
     assert 12 <= len(lines.long_bones) <= 17
 
 
@@ -49,7 +49,7 @@ def test_a_joint_may_be_at_either_end_of_its_bones_and_at_its_dot(radius: int) -
             assert places[joint].dotted[number] >= 0.5
         for other in others:
             assert len(near(lines, places[joint].points, STANDING[other], within=12)) == 1
-    # Nothing is drawn of the left arm here.
+    # The left arm is not drawn here.
     arm = lines_of(drawn(ARM))
     assert all(len(joint_places(arm, CONTROLNET)[joint].points) == 0 for joint in (6, 7, 10, 13))
 
@@ -88,7 +88,7 @@ def test_a_bone_may_run_either_way_along_its_line() -> None:
 def test_dots_are_round_and_bones_are_longer_than_wide_and_as_wide_as_others(
     length: float, width: float, is_dot: bool, is_bone: bool
 ) -> None:
-    """Beside lines of 10 pixels and dots of 12."""
+    """Compared with lines of 10 pixels and dots of 12."""
     ends = np.array([[0.0, 0.0], [length - 1, 0.0]])
     stroke = Stroke(0, length * width, ends.mean(axis=0), np.diag([length**2, width**2]) / 12, ends)
     lines = Lines(ColouredPart(np.zeros((1, 1)), np.zeros(2), 1.0), [stroke], line=10.0, dot=12.0, has_dots=True)
@@ -123,7 +123,7 @@ def test_dots_that_touch_may_be_a_bone() -> None:
 
 
 def test_a_joint_is_where_its_bones_cross_more_than_where_they_end() -> None:
-    # Without dots, and with its bones ending short of it.
+    # Without dots, and with bones that end short of it.
     neck = (256.0, 300.0)
     body: Spots = [neck if joint == 1 else None for joint in range(18)]
     ends = {2: (100, 300), 5: (410, 310), 8: (240, 600), 11: (290, 600), 0: (256, 150)}

@@ -1,4 +1,4 @@
-"""Pose pictures: drawn, taken as they are or drawn anew, and found in photos."""
+"""Pose pictures: drawings used as they are or redrawn, and people detected in photos."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def photo(size: tuple[int, int] = (96, 64)) -> Image.Image:
 
 
 def find_nobody(_: Image.Image) -> Skeleton:
-    """What may not be asked for a drawing."""
+    """A detector that must not be called for a drawing."""
     raise UserError.plain("No person was found.")
 
 
@@ -109,7 +109,7 @@ def test_people_are_looked_for_in_the_photo_that_is_brought() -> None:
 
 
 def tiny(_: Image.Image) -> Skeleton:
-    """Somebody far away."""
+    """Return a very small person."""
     person = presets()["waving"].people[0]
     return Skeleton((tuple(point and Keypoint(0.5 + point.x / 20, 0.5 + point.y / 20) for point in person),))
 
@@ -127,7 +127,7 @@ def test_the_joints_of_a_drawing_can_be_edited() -> None:
     places = sheet.to_openpose()["people"][0]["pose_keypoints_2d"]
     assert places == pytest.approx(as_openpose(STANDING, confidence=1.0)[0], abs=3)
     assert sheet.notes == ()
-    # And it is drawn as the picture was.
+    # The picture was made from the same joints.
     made = pose_image(drawn(STANDING, ground=(255, 255, 255)), (128, 128), find=find_nobody)
     assert made.image.tobytes() == draw_sheet(sheet, (128, 128)).tobytes()
 
@@ -150,7 +150,7 @@ def test_fingers_of_a_drawing_are_not_edited_and_that_is_said() -> None:
 
 @dataclass
 class Finder:
-    """Finds somebody in the middle, and notes what it is asked."""
+    """A detector that finds a person in the middle, and records the calls."""
 
     device: str
     asked: list[Any] = field(default_factory=list)

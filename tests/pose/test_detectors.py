@@ -1,4 +1,4 @@
-"""Detectors: an open set, each of which is known to the page and to programs by its entry alone."""
+"""Detectors are an open set: the page and the API know each by its registry entry alone."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_the_documentation_lists_them() -> None:
 
 @pytest.fixture
 def modest(monkeypatch: pytest.MonkeyPatch) -> Detector:
-    """One that finds bodies alone."""
+    """A detector that finds bodies only."""
     detector = replace(OPENPOSE, name="modest", title="Modest", hands=False, face=False)
     monkeypatch.setattr(detectors, "DETECTORS", {**DETECTORS, "modest": detector})
     return detector

@@ -1,4 +1,4 @@
-"""A drawn skeleton is used as it is where that can be followed, and drawn anew from its joints where it cannot."""
+"""A drawn skeleton is used as it is if that can be followed, otherwise redrawn from its joints."""
 
 from __future__ import annotations
 
@@ -37,14 +37,14 @@ def sheet_of(spots: Spots = STANDING, *, size: tuple[int, int] = SIZE) -> PoseSh
 
 
 def difference(picture: Image.Image, other: Image.Image) -> float:
-    """Mean difference of the pixels that either picture shows anything in, 0 to 255."""
+    """Return the mean difference, 0 to 255, over the pixels where either picture shows anything."""
     pixels, others = (np.asarray(each, dtype=float) for each in (picture, other))
     shown = (pixels.max(axis=2) > 40) | (others.max(axis=2) > 40)
     return float(np.abs(pixels - others)[shown].mean())
 
 
 def framed(picture: Image.Image, *, width: int) -> Image.Image:
-    """Make the outermost pixels of a picture white."""
+    """Return the picture with a white frame."""
     shown = Image.new("RGB", picture.size, WHITE)
     inside = (width, width, picture.width - width, picture.height - width)
     shown.paste(picture.crop(inside), inside[:2])
@@ -60,9 +60,9 @@ AS_IT_IS = {
     "JPEG": jpeg(drawn(STANDING), 70),
     "several": drawn(STANDING, moved(STANDING, by=(300, 0)), size=(900, 768)),
     "half": drawn(without(STANDING, 8, 9, 10, 11, 12, 13)),
-    # Its joints cannot be read.
+    # The joints of an arm alone cannot be read.
     "an arm": drawn(without(STANDING, 0, *range(5, 18))),
-    # Red, orange and two yellows: four hues are the fewest.
+    # Red, orange and two yellows: the minimum of four hues.
     "an upper arm": drawn(without(STANDING, 0, *range(4, 18))),
 }
 
@@ -112,7 +112,7 @@ def test_a_tiny_figure_is_brought_closer_and_that_is_said() -> None:
     rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
     assert 0.65 < np.ptp(rows) / 256 < 0.8
     assert abs((columns[0] + columns[-1]) / 2 - 128) < 5
-    # It stands as the large one does.
+    # The person is posed like the large one.
     large = sheet_of().skeleton.people[0]
     assert pose.sheet is not None
     small = pose.sheet.skeleton.people[0]
@@ -126,7 +126,7 @@ def test_a_tiny_figure_is_brought_closer_and_that_is_said() -> None:
 
 @pytest.mark.parametrize(("length", "is_left_out"), [(0, False), (60, False), (250, True), (350, True)])
 def test_lines_that_are_nobodys_are_said_to_be_left_out(length: int, is_left_out: bool) -> None:
-    """Where they are more than a tenth of all."""
+    """If they are more than a tenth of all lines."""
     picture = drawn(STANDING, ground=WHITE)
     if length:
         ImageDraw.Draw(picture).line((20, 740, 20 + length, 740), fill=(153, 0, 0), width=8)
@@ -138,7 +138,7 @@ def test_lines_that_are_nobodys_are_said_to_be_left_out(length: int, is_left_out
 
 
 def with_hands(picture: Image.Image) -> Image.Image:
-    """Draw fingers at both wrists as controlnet-aux does, and a ring of white points about the head."""
+    """Draw fingers at both wrists like controlnet-aux, and a ring of white points around the head."""
     shown = picture.copy()
     draw = ImageDraw.Draw(shown)
     for wrist, way in ((STANDING[4], -1), (STANDING[7], 1)):
@@ -162,10 +162,10 @@ def with_hands(picture: Image.Image) -> Image.Image:
 def test_fingers_and_a_face_stay_when_the_body_is_drawn_anew() -> None:
     pose = understood(Image.blend(Image.new("RGB", SIZE, GREY), with_hands(drawn(STANDING, ground=GREY)), 0.6))
     made = np.asarray(pose.for_output(SIZE), dtype=int)
-    # A finger's tip, where there is no bone of the body, and points beside the head.
+    # A fingertip, away from the bones of the body, and points beside the head.
     assert made[396, 170, 2] > 150 and made[396, 345, 2] > 150
     assert (made[100:112, 304:310].min(axis=2) > 150).any()
-    # Nothing is beside them.
+    # There is nothing beside them.
     assert (made[:20] == 0).all() and (made[:, :100] == 0).all() and (made[700:] == 0).all()
     body = draw_sheet(sheet_of(), SIZE)
     assert difference(Image.fromarray(made[400:, :].astype(np.uint8)), body.crop((0, 400, *SIZE))) < 60
@@ -191,12 +191,12 @@ def test_the_bodys_own_lines_and_dots_are_no_fingers_and_faces(radius: int, grou
 def test_hands_and_faces_are_looked_for_about_wrists_and_noses_alone(
     joint: str, before: str, far: float, is_kept: bool, side: int
 ) -> None:
-    """As far as 0.9 forearms from a wrist, and 1.2 of the way from nose to neck from a nose."""
+    """Up to 0.9 forearms from a wrist, and up to 1.2 nose-neck distances from a nose."""
     names = [
         name if name in ("nose", "neck") else f"{'right' if side < 0 else 'left'} {name}" for name in (joint, before)
     ]
     at, origin = (STANDING[JOINT_NAMES.index(name)] or (0, 0) for name in names)
-    # Beside what is drawn of the body.
+    # Beside the drawn body.
     down = 0.5 if joint == "wrist" else -0.5
     away = far * math.dist(at, origin)
     x, y = at[0] + side * away * math.cos(math.asin(down)), at[1] + away * down
@@ -217,7 +217,7 @@ def test_fingers_of_a_tiny_figure_come_closer_with_it() -> None:
     bodies = np.asarray(draw_sheet(pose.sheet, (512, 512)), dtype=int)
     added = (np.asarray(pose.for_output((512, 512)), dtype=int) - bodies).max(axis=2) > 60
     rows, columns = np.nonzero(added)
-    # All of it is at the wrists and about the nose.
+    # All of it is around the wrists and the nose.
     person = pose.sheet.skeleton.people[0]
     spots = [point for point in (person[4], person[7], person[0]) if point is not None]
     near = [np.hypot(columns - 512 * spot.x, rows - 512 * spot.y) < 70 for spot in spots]
@@ -259,7 +259,7 @@ def logo() -> Image.Image:
 
 
 def three_hues() -> Image.Image:
-    """A forearm: its lines are orange and two yellows."""
+    """Return a picture of a forearm, whose lines are orange and two yellows."""
     return drawn(without(STANDING, 0, 1, *range(5, 18)))
 
 

@@ -1,6 +1,6 @@
-"""People found by DWPose, through networks of its shapes that always find the same two; skipped where it is missing.
+"""People detected by DWPose, with networks of its shapes that always find the same two; skipped without rtmlib.
 
-What is asked of rtmlib, and what becomes of its answers, is also held where there is none, by a stand-in for it.
+Without rtmlib, a stand-in still tests the calls to it and the handling of its results.
 """
 
 from __future__ import annotations
@@ -48,18 +48,18 @@ def test_everybody_is_found_with_hands_and_face(folder: Path) -> None:
         assert None not in person
         assert details.left_hand and details.right_hand and details.face
         places = np.array([*details.face[:68], *details.left_hand, *details.right_hand], dtype=float)
-        # Points stand in one column, in the order of COCO's whole body: face, left hand, right hand.
+        # The points form a column in COCO-WholeBody order: face, left hand, right hand.
         assert np.ptp(places[:, 0]) == 0
         assert (np.diff(places[:, 1]) > 0).all()
-        # The pupils, which it does not look for, are where the eyes are: right, then left.
+        # Pupils are not detected; they are placed at the eyes: right, then left.
         assert details.face[68:] == (person[14], person[15])
-    # Both stand in the middle of their boxes: cells 5 and 15 of 20.
+    # Both noses are in the middle of their boxes: cells 5 and 15 of 20.
     assert sorted(person[0].x for person in skeleton.people if person[0]) == pytest.approx([0.25, 0.75], abs=0.01)
 
 
 def test_the_points_of_the_body_are_in_openposes_order(folder: Path) -> None:
     person = found(folder, PHOTO).people[0]
-    # COCO: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, each left before right.
+    # COCO order: nose, eyes, ears, shoulders, elbows, wrists, hips, knees, ankles, each left before right.
     coco = {0: 0, 2: 6, 3: 8, 4: 10, 5: 5, 6: 7, 7: 9, 8: 12, 11: 11, 14: 2, 15: 1, 16: 4, 17: 3}
     order = sorted(coco, key=lambda joint: coco[joint])
     heights = [point.y for joint in order if (point := person[joint]) is not None]
@@ -95,7 +95,7 @@ def test_damaged_weights_are_told(folder: Path, name: str) -> None:
 
 
 class Network:
-    """One of rtmlib's, which reads a file and is then asked of pictures."""
+    """A stand-in for rtmlib's networks, which reads a file and is then called with pictures."""
 
     made: list[Network]
 
@@ -107,7 +107,7 @@ class Network:
 
 
 class Finder(Network):
-    """Finds a dog and two people, each of whom takes up a quarter of the picture."""
+    """Detects a dog and two people, each a quarter of the picture."""
 
     kinds = (16, 0, 0)
 
@@ -119,7 +119,7 @@ class Finder(Network):
 
 
 class Poser(Network):
-    """Sees all points in the middle of each box, but the nose in its upper left corner."""
+    """Puts all points in the middle of each box, except the nose in its upper left corner."""
 
     def __call__(self, pixels: np.ndarray, *, bboxes: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         self.asked.append((pixels, bboxes))
@@ -130,7 +130,7 @@ class Poser(Network):
 
 
 class Found(NamedTuple):
-    """A person as rtmlib gives one."""
+    """A person in rtmlib's format."""
 
     body: Any
     left_hand: list[Any] | None
@@ -139,7 +139,7 @@ class Found(NamedTuple):
 
 
 def format_result(people: np.ndarray) -> list[Found]:
-    """Take a body, a face and two hands out of each, as rtmlib's `Wholebody` does."""
+    """Split each person into a body, a face and two hands, like rtmlib's `Wholebody`."""
     found = list[Found]()
     for person in people:
         points: list[Any] = [Keypoint(x, y) if score >= 0.3 else None for x, y, score in person]
@@ -150,7 +150,7 @@ def format_result(people: np.ndarray) -> list[Found]:
 
 @pytest.fixture
 def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Path]:
-    """DWPose's files, for a stand-in for rtmlib."""
+    """Return DWPose's files, with a stand-in for rtmlib."""
     wholebody = SimpleNamespace(format_result=format_result)
     monkeypatch.setitem(sys.modules, "rtmlib", SimpleNamespace(YOLOX=Finder, RTMPose=Poser, Wholebody=wholebody))
     monkeypatch.setattr(Network, "made", [], raising=False)
@@ -202,7 +202,7 @@ def test_people_alone_are_looked_at_and_their_points_are_fractions_of_the_photo(
     assert [tuple(person.body.keypoints[17]) for person in people] == [(0.75, 0.25), (0.75, 0.75)]
     finder, poser = Network.made
     (pixels,), ((same, boxes),) = finder.asked, poser.asked
-    # OpenCV's order of channels.
+    # BGR, OpenCV's channel order.
     assert pixels.shape == (*looked_at[::-1], 3) and (pixels == (30, 20, 10)).all() and pixels.flags.c_contiguous
     assert same is pixels and len(boxes) == 2
 

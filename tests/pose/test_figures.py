@@ -1,4 +1,4 @@
-"""Pieces that belong to one body are put together, and those of two are not."""
+"""Pieces of one body are joined, and those of two bodies are not."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_the_best_comes_first_and_small_pieces_beside_it_are_left_out() -> None:
     speck = figure({3: (0, 900), 4: (9, 900)}, bones={3}, worth=2.0)
     assert joined([speck, whole, half], reach=REACH)[0] is whole
     assert without_leftovers([whole, half, speck], has_dots=False) == [whole, half]
-    # Lines' edges have no dots, where there are dots at all.
+    # Where there are dots at all, the edges of lines have none.
     assert without_leftovers([whole, half, speck], has_dots=True) == [whole]
     half.dotted |= set(range(8))
     assert without_leftovers([whole, half, speck], has_dots=True) == [whole, half]

@@ -1,4 +1,4 @@
-"""Skeletons of strangers brought to the one body that a model knows."""
+"""Arbitrary skeletons are fitted to the one body that a model knows."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMBS = ((2, 3), (3, 4), (5, 6), (6, 7), (8, 9), (9, 10), (11, 12), (12, 13))
 
 @pytest.fixture(scope="module")
 def body() -> Body:
-    """Toybox's."""
+    """Toybox's body."""
     file = catalog()["toybox"].body_poses
     assert file
     return read_body(file)
@@ -43,7 +43,7 @@ def sheet_of(*people: Person, size: tuple[int, int] = SIZE) -> PoseSheet:
 
 
 def places(sheet: PoseSheet) -> np.ndarray:
-    """The first figure's joints in pixels."""
+    """Return the first figure's joints in pixels."""
     return np.array(sheet.skeleton.people[0]) * (sheet.width, sheet.height)
 
 
@@ -103,7 +103,7 @@ def test_a_body_is_known_by_the_length_of_every_limb(body: Body, number: int) ->
 
 @pytest.mark.parametrize("joint", ["right hip", "left shoulder", "nose"])
 def test_a_body_is_known_by_its_trunk_and_nose(body: Body, joint: str) -> None:
-    """Each may lie 0.15 trunk lengths from its place, as the trunk leans and is long."""
+    """Each may be 0.15 trunk lengths from its place, which follows the lean and length of the trunk."""
     number = JOINT_NAMES.index(joint)
     limb = [end for start, end in LIMBS if start == number]
     limb += [end for start, end in LIMBS if start in limb]
@@ -118,7 +118,7 @@ def test_a_body_is_known_by_its_trunk_and_nose(body: Body, joint: str) -> None:
 
 
 def test_a_bone_is_as_long_as_in_the_learned_poses_whose_directions_are_near() -> None:
-    """Each counts by exp(-(angle / 20 degrees)^2)."""
+    """Each learned pose has the weight exp(-(angle / 20 degrees)^2)."""
     stretched = [list(person()) for _ in range(2)]
     for pose, angle, length in zip(stretched, (20.0, 80.0), (0.1, 0.2), strict=True):
         for shoulder, elbow, side in ((2, 3, -1), (5, 6, 1)):
@@ -162,7 +162,7 @@ def test_the_trunk_leans_as_far_as_the_figures(body: Body, angle: float) -> None
 @pytest.mark.parametrize(("angle", "tilt"), [(-40.0, -15.0), (-8.0, -8.0), (0.0, 0.0), (8.0, 8.0), (40.0, 15.0)])
 @pytest.mark.parametrize("seen", ["eye", "ear"])
 def test_the_head_is_tilted_as_far_as_it_can_be(body: Body, angle: float, tilt: float, seen: str) -> None:
-    """As the eyes are, or else the ears."""
+    """The tilt follows the eyes, or else the ears."""
     heads = [JOINT_NAMES.index(f"{side} {seen}") for side in ("right", "left")]
     other = [JOINT_NAMES.index(f"{side} {'ear' if seen == 'eye' else 'eye'}") for side in ("right", "left")]
     asked = body.rest.copy()
@@ -200,7 +200,7 @@ def test_limbs_keep_their_directions_and_take_the_lengths_of_the_body(body: Body
     ours, theirs = (np.linalg.norm(ways(each), axis=1, keepdims=True) for each in (fitted, sheet))
     assert np.allclose(ways(fitted) / ours, ways(sheet) / theirs, atol=1e-6)
     standing = np.linalg.norm(ways(preset_sheets()["standing"]), axis=1)
-    # Both hang down, and the canvases' shorter sides are equal.
+    # The arms hang down in both, and the canvases' shorter sides are equal.
     assert np.allclose(ours[:, 0], standing, rtol=0.1)
     assert said(fitted) == ["pose.fitted"]
     assert (fitted.width, fitted.height) == SIZE
@@ -252,7 +252,7 @@ def test_it_stands_under_the_figure_on_the_bodys_ground(body: Body, size: tuple[
     [(-0.4, 0.0, 0, "low"), (0.4, 0.0, 0, "high"), (0.0, -0.5, 1, "low"), (0.0, 0.1, 1, "high")],
 )
 def test_it_keeps_its_margin_from_the_edges(body: Body, shift: float, ground: float, axis: int, edge: str) -> None:
-    """Three tenths of the trunk, for what is drawn beyond the joints."""
+    """Three tenths of the trunk length, for what is drawn beyond the joints."""
     moved = Body(rest=body.rest + (0, ground), limbs=body.limbs)
     fitted = places(fit_pose(sheet_of(person(shift=shift, scale=0.4), size=(512, 512)), moved))[:, axis] / 512
     beyond = {"low": fitted.min(), "high": 1 - fitted.max()}

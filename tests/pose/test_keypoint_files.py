@@ -1,4 +1,4 @@
-"""Files of keypoints become skeletons whoever wrote them; what cannot be used is said, and takes nothing along."""
+"""Keypoint files of any program become skeletons; unusable parts are reported, and do not affect the rest."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def flat(spots: Spots, confidence: float | None = 0.9) -> list[float]:
 
 
 def ordered(count: int) -> list[tuple[float, float]]:
-    """STANDING in another program's order; what we do not have is at the neck."""
+    """Return STANDING in another program's order, with points that it lacks at the neck."""
     points = [BY_NAME[name] if name else BY_NAME["neck"] for name in ORDERS[count].body]
     return [spot or (0.0, 0.0) for spot in (points + [(9.0, 9.0)] * (count - len(points)))]
 
@@ -42,7 +42,7 @@ def person(spots: Spots = STANDING, **more: Any) -> dict[str, Any]:
 
 
 def read(data: Any, canvas: tuple[float, float] | None = None) -> KeypointFile:
-    """Read data as it comes out of a file."""
+    """Read data after a round trip through JSON."""
     return read_keypoints(json.loads(json.dumps(data)), canvas=canvas)
 
 
@@ -54,7 +54,7 @@ def spots_of(found: KeypointFile, number: int = 0) -> Spots:
 
 
 def stands(found: KeypointFile, *, neck: tuple[float, float] | None = (256, 170)) -> bool:
-    """Whether it is one figure that stands as STANDING does."""
+    """Whether there is a single figure, posed like STANDING."""
     return len(found.skeleton.people) == 1 and spots_of(found) == [STANDING[0], neck, *STANDING[2:]]
 
 
@@ -93,7 +93,7 @@ def test_the_same_figure_is_read_in_every_order(count: int) -> None:
     found = read(file({"keypoints": flat(ordered(count))}))
     missing = set(JOINT_NAMES) - set(ORDERS[count].body)
     has_neck = "neck" not in missing
-    # The neck is between the shoulders where a program has none.
+    # If a program has no neck, it is midway between the shoulders.
     expected = [spot if name not in missing else None for name, spot in BY_NAME.items()]
     expected[1] = (256, 170) if has_neck else (256, 175)
     assert spots_of(found) == expected
@@ -147,7 +147,7 @@ def test_where_nobody_can_be_used_it_is_said_why() -> None:
 
 
 def changed(*joints: int, to: Any) -> list[Any]:
-    """STANDING with other values for some points."""
+    """Return STANDING with other values for some joints."""
     values: list[Any] = flat(STANDING)
     for joint in joints:
         values[3 * joint : 3 * joint + 3] = to
@@ -198,7 +198,7 @@ def test_guesses_are_left_out() -> None:
         "For person 1, this is only guessed in the file and was left out: right wrist, left wrist and left ankle.",
     )
     assert sum(spot is None for spot in spots_of(found)) == 3
-    # OpenPose lists what it has found, however unsure it is; COCO's people write 1 for "hidden" and 2 for "seen".
+    # OpenPose lists its points at any confidence; COCO annotations write 1 for "hidden" and 2 for "seen".
     assert stands(read(file({"pose_keypoints_2d": flat(STANDING, 0.06)})))
     assert read(file({"keypoints": flat(ordered(17), 1)})).notes == ()
 
@@ -212,7 +212,7 @@ def test_two_points_are_the_fewest_that_are_a_person(seen: int, is_kept: bool) -
 
 
 def test_guessed_fingers_of_a_whole_body_are_left_out_and_those_of_a_hand_of_its_own_are_not() -> None:
-    """MMPose lists guesses among its 133 points; what OpenPose writes of a hand it has seen."""
+    """MMPose lists guesses among its 133 points; OpenPose lists only hands that it has seen."""
     body = flat([*ordered(17), *[(1.0, 1.0)] * 6, *FACE[:68]])
     whole = read(file({"keypoints": [*body, *flat(HAND, 0.2), *flat(HAND, 0.3)]})).skeleton.details[0]
     assert whole.left_hand is None and whole.right_hand is not None and None not in whole.right_hand
@@ -231,7 +231,7 @@ def test_why_nobody_can_be_used_is_said_whichever_frame_they_are_in(frames: list
 
 @pytest.mark.parametrize("around", ["result", "frames"])
 def test_the_canvas_may_be_told_outside_of_the_people(around: str) -> None:
-    """By what is farther in, where both tell one."""
+    """If two are given, the inner one counts."""
     people = {"people": [person()]}
     assert stands(read({**CANVAS, around: [people]}))
     assert stands(read({"canvas_width": 10, "canvas_height": 10, around: [{**people, **CANVAS}]}))
@@ -287,7 +287,7 @@ def test_faces_of_other_detectors_are_taken_as_they_come(written: int, seen: int
         ("hand_left_keypoints_2d", [1.0] * 60, "The left hand of person 1 cannot be read, and was left out."),
         ("hand_right_keypoints_2d", "x" * 63, "The right hand of person 1 cannot be read, and was left out."),
         ("face_keypoints_2d", {"a": 1}, "The face of person 1 cannot be read, and was left out."),
-        # MediaPipe's mesh has other points than the 70 that are drawn.
+        # MediaPipe's face mesh does not have the 70 points that are drawn.
         ("face_keypoints_2d", [9.0] * 3 * 468, "The face of person 1 cannot be read, and was left out."),
     ],
 )

@@ -1,4 +1,4 @@
-"""Hands and faces: drawn as controlnet-aux draws them, and kept in OpenPose's files."""
+"""Hands and faces: drawn like controlnet-aux, and stored in OpenPose's format."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def missing(points: Points, *numbers: int) -> Points:
 
 @pytest.fixture
 def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
-    """controlnet-aux's own drawing, which takes no more from matplotlib than this."""
+    """Return controlnet-aux's own drawing function, which needs only this from matplotlib."""
     matplotlib = ModuleType("matplotlib")
     to_rgb = SimpleNamespace(hsv_to_rgb=lambda hsv: np.array(colorsys.hsv_to_rgb(*hsv)))
     monkeypatch.setattr(matplotlib, "colors", to_rgb, raising=False)
@@ -62,7 +62,7 @@ def oracle(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def listed(points: Points | None) -> list[Keypoint] | None:
-    """Points as controlnet-aux writes them: those that are not seen lie outside."""
+    """Return points in controlnet-aux's form: those that are not seen are outside the picture."""
     return None if points is None else [point or Keypoint(-1, -1) for point in points]
 
 
@@ -71,13 +71,13 @@ def test_hands_and_faces_are_drawn_as_controlnet_aux_draws_them(oracle: Any, siz
     skeleton = Skeleton((BODY, BODY), (detailed(), detailed(right_hand=None, face=None)))
     drawn = np.asarray(draw_skeleton(skeleton, size), dtype=int)
     expected = oracle(skeleton, size)
-    assert np.abs(drawn - expected).max() <= 1  # halves of a colour may be rounded the other way
+    assert np.abs(drawn - expected).max() <= 1  # halves in a colour may be rounded the other way
     assert np.abs(drawn - np.asarray(draw_skeleton(Skeleton((BODY, BODY)), size), dtype=int)).max() == 255
 
 
 def test_points_that_are_not_seen_are_not_drawn(oracle: Any) -> None:
     hand, face = missing(scattered(HAND_POINTS, seed=4), 0, 7), missing(scattered(FACE_POINTS, seed=5), 30)
-    # controlnet-aux would join a missing point to its neighbours only where it is None, and then cannot draw its dot.
+    # Given None, controlnet-aux skips the bones of a missing point, but fails to draw its dot.
     skeleton = Skeleton((BODY,), (Details(left_hand=hand, face=face),))
     assert np.abs(np.asarray(draw_skeleton(skeleton, (512, 512)), dtype=int) - oracle(skeleton, (512, 512))).max() <= 1
 
@@ -90,7 +90,7 @@ def test_every_bone_of_a_hand_has_a_colour_of_its_own() -> None:
 
 def test_a_mirrored_face_is_a_face_again() -> None:
     assert [FACE_MIRRORED[other] for other in FACE_MIRRORED] == list(range(FACE_POINTS))
-    # What lies on the middle line stays: chin, bridge and tip of the nose, middles of the lips.
+    # Points on the midline stay: chin, bridge and tip of the nose, middles of the lips.
     stays = [point for point, other in enumerate(FACE_MIRRORED) if point == other]
     assert stays == [8, 27, 28, 29, 30, 33, 51, 57, 62, 66]
 
@@ -104,7 +104,7 @@ def test_details_come_back_from_a_file_as_they_were() -> None:
     again = PoseSheet.from_openpose(data).skeleton
     assert again.to_openpose(512, 1024) == data
     assert again.details[1].left_hand is not None and again.details[1].left_hand[3] is None
-    # Nothing is written for who has none.
+    # Nothing is written for a person without hands and face.
     assert set(Skeleton((BODY,)).to_openpose(512, 512)["people"][0]) == {"pose_keypoints_2d"}
     assert Skeleton((BODY,), (Details(),)) == Skeleton((BODY,))
 

@@ -1,4 +1,4 @@
-"""People found by OpenPose: its weights, of which nothing else is read, and what becomes of what it finds."""
+"""People detected by OpenPose: its weights are read safely, and its results become skeletons."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_more_may_be_asked_for_later(folder: Path) -> None:
 def test_photos_are_looked_at_in_the_size_that_the_networks_know(
     monkeypatch: pytest.MonkeyPatch, size: tuple[int, int], looked_at: tuple[int, int], options: PoseOptions
 ) -> None:
-    """The shorter side has 512 pixels, the longer one a multiple of 64, and 2048 at most."""
+    """The shorter side is 512 pixels, the longer one a multiple of 64 and at most 2048."""
     seen: list[Any] = []
 
     def look(self: OpenposeDetector, pixels: np.ndarray, include_hand: bool, include_face: bool) -> list[Any]:
@@ -100,7 +100,7 @@ def test_two_points_are_the_fewest_that_are_a_person_and_those_outside_are_none(
 
 
 class Hostile:
-    """Makes a folder when it is read without care."""
+    """An object that creates a folder when it is unpickled."""
 
     def __init__(self, place: Path) -> None:
         self.place = place

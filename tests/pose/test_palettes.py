@@ -1,4 +1,4 @@
-"""The palettes are the colours that programs draw with, and leave no bone out."""
+"""The palettes are the colours of the programs they are named after, and cover every bone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_every_palette_has_a_tree_of_bones(number: int) -> None:
     joints = {joint for first, second, _ in palette.bones for joint in (first, second)}
     assert joints == set(range(len(palette.joints)))
     assert len(palette.bones) == len(joints) - 1
-    # From the neck outwards.
+    # Outwards from the neck.
     reached = {1}
     while more := {second for first, second, _ in palette.bones if first in reached} - reached:
         reached |= more

@@ -1,4 +1,4 @@
-"""The orders of points are those that their programs document."""
+"""Point orders match their programs' documentation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The poses that ship with the app, by their names."""
+"""The poses that ship with the app, by name."""
 
 from __future__ import annotations
 

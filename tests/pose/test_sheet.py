@@ -1,4 +1,4 @@
-"""Sheets are read from texts of strangers, written back unchanged and drawn for any size."""
+"""Sheets are read from untrusted text, written back unchanged and drawn at any size."""
 
 from __future__ import annotations
 
@@ -133,7 +133,7 @@ def test_what_was_left_out_is_no_part_of_the_pose() -> None:
 
 
 def spread(*, middle: float, size: float) -> PoseSheet:
-    """A figure of that size about a place, as fractions of a canvas that is twice as wide as high."""
+    """Return a figure of this size around a point, as fractions of a canvas that is twice as wide as high."""
     body = tuple(Keypoint(middle + size * (i / 17 - 0.5), 0.4 + size * ((i * 7 % 18) / 17 - 0.5)) for i in range(18))
     return PoseSheet(Skeleton((body,), (Details(left_hand=body + body[:3]),)), 400, 200)
 

@@ -1,4 +1,4 @@
-"""Skeletons are checked when they are made, and written as OpenPose writes them."""
+"""Skeletons are validated on creation, and written in OpenPose's format."""
 
 from __future__ import annotations
 

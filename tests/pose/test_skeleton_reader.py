@@ -1,4 +1,4 @@
-"""Joints are read off drawn skeletons whatever they are drawn on, by whom and how; other pictures are refused."""
+"""Joints are read from skeletons of any program on any background; other pictures are refused."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def read(picture: Image.Image) -> Skeleton:
 
 
 def misses(skeleton: Skeleton, *people: Spots, size: tuple[int, int]) -> list[tuple[int, object, object]]:
-    """The joints that are not where they were drawn to within a fiftieth of their person's height."""
+    """Return the joints that are further from where they were drawn than a fiftieth of their person's height."""
     found = [[point and (point.x * size[0], point.y * size[1]) for point in person] for person in skeleton.people]
     assert len(found) == len(people)
     wrong: list[tuple[int, object, object]] = []
@@ -137,7 +137,7 @@ def test_who_is_not_drawn_whole_is_read_as_drawn(missing: tuple[int, ...]) -> No
     bones = [(1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)]
     bones += [(1, 0), (0, 14), (14, 16), (0, 15), (15, 17)]
     held = {joint for bone in bones if not set(bone) & set(missing) for joint in bone}
-    # A dot with no bone says nothing.
+    # A dot without a bone is ignored.
     assert misses(read(drawn(person, ground=GREY)), without(person, *(set(range(18)) - held)), size=SIZE) == []
 
 
@@ -185,7 +185,7 @@ def test_fingers_and_a_face_beside_the_body_are_no_bones_of_it() -> None:
     for _ in range(68):
         x, y = rng.randint(215, 297), rng.randint(75, 140)
         draw.ellipse((x - 3, y - 3, x + 3, y + 3), fill=WHITE)
-    # What lies under the dots may be lost.
+    # Joints under the dots may be lost.
     assert {joint for joint, _, _ in misses(read(picture), STANDING, size=SIZE)} <= {0, 4, 7, 14, 15, 16, 17}
 
 

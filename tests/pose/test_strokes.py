@@ -1,4 +1,4 @@
-"""Lines and dots are found by their hue alone, whatever ground they are drawn on."""
+"""Lines and dots are found by hue alone, on any background."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ GROUNDS = [(0, 0, 0), (255, 255, 255), (90, 90, 90)]
 
 
 def picture(ground: tuple[int, int, int] = (0, 0, 0), *, opacity: float = 1.0) -> Image.Image:
-    """A red line from (100, 100) to (300, 200), a green dot about (60, 250), on 400 x 300 pixels."""
+    """Return a picture of 400 x 300 pixels: a red line from (100, 100) to (300, 200), a green dot about (60, 250)."""
     shown = Image.new("RGB", (400, 300), ground)
     ImageDraw.Draw(shown).line((100, 100, 300, 200), fill=(153, 0, 0), width=8)
     ImageDraw.Draw(shown).ellipse((55, 245, 65, 255), fill=(0, 255, 0))
@@ -60,7 +60,7 @@ def test_widths_are_those_of_most_lines_and_dots() -> None:
 
 
 def rectangle(length: float, width: float) -> Stroke:
-    """A stroke that lies, with the pixels of a rectangle."""
+    """Return a horizontal stroke with the pixels of a rectangle."""
     ends = np.array([[-(length - 1) / 2, 0.0], [(length - 1) / 2, 0.0]])
     return Stroke(RED, length * width, np.zeros(2), np.diag([length**2, width**2]) / 12, ends)
 
@@ -68,20 +68,20 @@ def rectangle(length: float, width: float) -> Stroke:
 @pytest.mark.parametrize(
     ("shapes", "width"),
     [
-        # A line is four times as long as wide, and ten pixels.
+        # A line is at least four times as long as wide, and at least ten pixels long.
         ([(38, 8)], 8),
         ([(32, 8)], None),
         ([(10, 1)], 1),
         ([(9, 1)], None),
         ([(1000, 20), (10, 1)], 20),
-        # By their length, not by their number.
+        # Weighted by length, not by number.
         ([(100, 4), (100, 5), (300, 9)], 9),
         ([(100, 4), (100, 5), (100, 9)], 5),
         ([(40, 40), (100, 5)], 5),
     ],
 )
 def test_lines_are_as_wide_as_most_of_them(shapes: list[tuple[float, float]], width: float | None) -> None:
-    """What tapers is a tenth wider than its area says."""
+    """A tapered line is a tenth wider than its area suggests."""
     found = line_width(rectangle(*shape) for shape in shapes)
     assert found == (None if width is None else pytest.approx(1.1 * width))
 
@@ -101,7 +101,7 @@ def test_lines_are_as_wide_as_most_of_them(shapes: list[tuple[float, float]], wi
     ],
 )
 def test_dots_are_as_wide_as_most_of_them(shapes: list[tuple[float, float]], width: float | None) -> None:
-    """Beside lines of ten pixels; there must be three."""
+    """With lines of ten pixels; at least three dots are needed."""
     found = dot_width((rectangle(*shape) for shape in shapes), line=10.0)
     assert found == (None if width is None else pytest.approx(width))
 
@@ -110,7 +110,7 @@ def test_a_line_that_another_one_crosses_is_one_line() -> None:
     shown = Image.new("RGB", (400, 400))
     ImageDraw.Draw(shown).line((50, 200, 350, 200), fill=(255, 0, 0), width=8)
     ImageDraw.Draw(shown).line((200, 50, 200, 350), fill=(0, 255, 0), width=8)
-    # Here nothing lies in between: these are two.
+    # With nothing between them, these are two lines.
     ImageDraw.Draw(shown).line((50, 380, 190, 380), fill=(255, 0, 0), width=8)
     ImageDraw.Draw(shown).line((220, 380, 350, 380), fill=(255, 0, 0), width=8)
     part = part_of(shown)
@@ -124,23 +124,23 @@ def test_a_line_that_another_one_crosses_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("pieces", "between", "dot", "joined"),
     [
-        # Left, top, right and bottom of the red pieces of a line, and of what is green.
+        # Left, top, right and bottom of the red pieces of a line, and of the green one between them.
         ([(50, 200, 189, 207), (210, 200, 349, 207)], (190, 100, 209, 300), 8, [300]),
         ([(50, 200, 189, 207), (216, 200, 349, 207)], (190, 100, 215, 300), 8, [300]),
-        # Too far apart: more than 3.5 lines, or dots.
+        # Too far apart: more than 3.5 times the line or dot width.
         ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 8, [126, 140]),
         ([(50, 200, 189, 207), (224, 200, 349, 207)], (190, 100, 223, 300), 12, [300]),
-        # Too far beside each other.
+        # Too far out of line.
         ([(50, 200, 189, 207), (210, 204, 349, 211)], (190, 100, 209, 300), 8, [300]),
         ([(50, 200, 189, 207), (210, 212, 349, 219)], (190, 100, 209, 300), 8, [140, 140]),
-        # A speck at the side of a line's end, which makes it no longer; and one before it, which does.
+        # A speck beside a line's end does not extend it; one in front of it does.
         ([(50, 200, 189, 207), (178, 211, 187, 213)], (170, 208, 200, 210), 8, [10, 140]),
         ([(50, 200, 189, 207), (200, 200, 207, 207)], (190, 100, 199, 300), 8, [158]),
         ([(150, 200, 165, 207), (175, 200, 190, 207)], (166, 100, 174, 300), 8, [41]),
-        # What is thin may go on thick, and the other way round.
+        # A thin line may continue as a thick one, and vice versa.
         ([(50, 200, 189, 207), (210, 203, 329, 204)], (190, 100, 209, 300), 8, [280]),
         ([(50, 203, 189, 204), (210, 200, 329, 207)], (190, 100, 209, 300), 8, [280]),
-        # Two dots are no line.
+        # Two dots are not a line.
         ([(150, 200, 157, 207), (170, 200, 177, 207)], (158, 100, 169, 300), 8, [8, 8]),
     ],
 )

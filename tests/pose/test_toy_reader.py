@@ -1,4 +1,4 @@
-"""Toy characters' poses: read by a model's own network, wherever they stand in a picture, and refused elsewhere."""
+"""Poses of toy characters: read by a model's own network anywhere in a picture, and refused in other pictures."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ BUNDLED = catalog()["toybox"].pose_reader
 
 
 class DotReader(ToyReader):
-    """Sees red things only, and all joints in the middle of them, one at either end."""
+    """Sees red areas only, and puts all joints in their middle, except one at either corner."""
 
     def forward(self, batch: torch.Tensor) -> ToyReading:
         red = (batch[:, 0] > 0) & (batch[:, 1] < 0)
@@ -43,7 +43,7 @@ class DotReader(ToyReader):
 
 
 class FarReader(DotReader):
-    """Sees them from afar only: where they are a tenth of what it looks at, or less."""
+    """Sees small figures only: those that are at most a tenth of the network's input."""
 
     def forward(self, batch: torch.Tensor) -> ToyReading:
         reading = super().forward(batch)
@@ -104,7 +104,7 @@ def test_points_lie_where_they_are_in_pictures_of_any_shape(size: tuple[int, int
     picture.paste((255, 0, 0), box)
     read = DotReader().read(picture)
     assert read is not None
-    step = max(size) / SIDE  # what one pixel of the network is in the picture
+    step = max(size) / SIDE  # size of one network pixel in the picture
     for point, x, y in ((read[0], box[0], box[1]), (read[1], min(width, box[2]), min(height, box[3]))):
         assert point is not None
         assert point.x * width == pytest.approx(x, abs=step + 0.5)
@@ -117,7 +117,7 @@ def test_a_small_figure_is_looked_at_closely() -> None:
     picture.paste((255, 0, 0), (703, 402, 731, 431))
     read = DotReader().read(picture)
     assert read is not None and read[0] is not None
-    # At the first look one pixel of the network is eight of the picture.
+    # In the first pass one network pixel is eight picture pixels.
     assert read[0].x * 1000 == pytest.approx(703, abs=1.5)
     assert read[0].y * 1000 == pytest.approx(402, abs=1.5)
 
@@ -128,7 +128,7 @@ def test_a_figure_that_is_not_known_again_at_a_close_look_is_where_it_was_seen_a
     read = FarReader().read(picture)
     assert read is not None and read[0] is not None and read[1] is not None
     places = [value * side for point in read[:2] if point for value, side in zip(point, (1000, 500), strict=True)]
-    # One pixel of the network is eight of the picture.
+    # One network pixel is eight picture pixels.
     assert places == pytest.approx([700, 200, 740, 240], abs=9)
     picture.paste((255, 0, 0), (500, 100, 900, 400))
     assert FarReader().read(picture) is None
@@ -162,7 +162,7 @@ def test_where_there_is_neither_toy_nor_detector_both_are_named(tmp_path: Path) 
 
 
 def read_right(picture: Image.Image, expected: np.ndarray, *, height: float) -> float:
-    """Share of the joints (18, 2; fractions of the picture) read to within a tenth of the figure's height."""
+    """Return the share of joints (18, 2; fractions of the picture) within a tenth of the figure's height."""
     assert BUNDLED is not None
     read = load_toy_reader(BUNDLED).read(picture)
     if read is None:
@@ -196,7 +196,7 @@ def test_the_bundled_reader_refuses_what_is_no_toy() -> None:
 def test_a_reader_waits_until_a_model_has_been_built(reading_bundle_dir: Path) -> None:
     file, detector = reading_bundle_dir / "pose_reader" / "model.safetensors", PoseDetector()
     with ThreadPoolExecutor() as pool:
-        # As diffusers does while it builds a model, in another thread.
+        # As diffusers does in another thread while it builds a model.
         with BUILD_LOCK, init_empty_weights():
             found = pool.submit(detector.detect, noise((128, 128)), weights=no_weights, toy_reader=file)
             with pytest.raises(TimeoutError):

@@ -1,4 +1,4 @@
-"""The people of every picture are found in files of every shape, with the canvas that they stand on."""
+"""The people in each picture and their canvas are found in files of every structure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CANVAS = {"canvas_width": 512, "canvas_height": 768}
 
 
 def people_of(data: Any) -> list[int]:
-    """How many people every picture has."""
+    """Return the number of people in each picture."""
     return [len(frame.people) for frame in frames_in(json.loads(json.dumps(data)))]
 
 
@@ -113,10 +113,10 @@ def test_where_there_are_no_people_there_are_no_frames(data: Any) -> None:
 )
 def test_the_canvas_is_found_by_every_name(around: dict[str, Any]) -> None:
     assert [frame.canvas for frame in frames_in({"people": [PERSON], **around})] == [(512, 768)]
-    # Also around a list of pictures, around one of people that says no more, and around one person.
+    # Also around a list of pictures, a bare list of people, and a single person.
     for inner in ({"frames": [{"people": [PERSON]}]}, {"result": [PERSON, PERSON]}, {"result": [[FLAT]]}, PERSON):
         assert [frame.canvas for frame in frames_in({**inner, **around})] == [(512, 768)]
-    # In each of its pictures.
+    # For each of its pictures.
     results = [{"image_id": name, "keypoints": FLAT[:51]} for name in ("a", "b")]
     assert [frame.canvas for frame in frames_in({"result": results, **around})] == [(512, 768)] * 2
 
@@ -131,7 +131,7 @@ def test_a_canvas_that_is_not_said_is_none(around: dict[str, Any]) -> None:
 def test_every_picture_of_a_file_of_annotations_has_its_own_canvas() -> None:
     data, _ = SHAPES["COCO"]
     assert [frame.canvas for frame in frames_in(data)] == [(64, 64), (512, 768)]
-    # Of a picture that is not listed the file may say it itself.
+    # For a picture that is not listed, the file itself may have the size.
     others = {**CANVAS, "images": [None, {"id": 9, "width": 64, "height": 64}]}
     assert [frame.canvas for frame in frames_in({**data, **others})] == [(64, 64), (512, 768)]
     assert [frame.canvas for frame in frames_in({**data, "images": None})] == [None, None]

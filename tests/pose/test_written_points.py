@@ -1,4 +1,4 @@
-"""Points are read in every form in which files write them, and brought to fractions of their canvas."""
+"""Points are read in every form that files use, and converted to fractions of their canvas."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_lists_are_read_flat_nested_or_in_columns() -> None:
     ]
     assert [read_points(form, {2}) for form in forms] == [expected] * len(forms)
     assert read_points([1, 2, 3, 4], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
-    # The third is a depth.
+    # The third number is a depth.
     assert read_points([1, 2, -0.5, 3, 4, 0.6], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
 
 
@@ -90,7 +90,7 @@ def test_lists_of_another_length_are_none(value: object) -> None:
 def test_it_is_told_by_the_values_how_many_numbers_a_point_has() -> None:
     pairs = read_points([100, 200, 250] * 12, {18})
     assert pairs is not None and pairs[:2] == [WrittenPoint(100, 200), WrittenPoint(250, 100)]
-    # These twelve points have no order that is known; they are not taken for eighteen.
+    # No known order has twelve points; these are not mistaken for eighteen.
     for confidence in (1.0, 0.7):
         assert read_points([100, 200, confidence] * 12, {18}) is None
         assert read_points([0.1, 0.2, confidence] * 12, {18}) is None
@@ -111,7 +111,7 @@ def test_it_is_told_by_the_values_how_many_numbers_a_point_has() -> None:
 def test_thirty_six_numbers_are_eighteen_pairs_unless_every_third_is_a_confidence(
     numbers: list[float], are_pairs: bool
 ) -> None:
-    """Which is told from a fraction of the canvas: there are two of them at most, or others are no fractions."""
+    """Confidences have at most two distinct values, or come with other numbers that are no fractions of the canvas."""
     assert (read_points(numbers, {18}) is not None) == are_pairs
 
 
@@ -134,7 +134,7 @@ def test_pixels_fractions_and_what_runs_from_minus_one_come_to_the_same() -> Non
     pixels = [WrittenPoint(50, 25), WrittenPoint(150, 75, 1.0)]
     fractions = [WrittenPoint(0.25, 0.25), WrittenPoint(0.75, 0.75, 1.0)]
     signed = [WrittenPoint(-0.5, -0.5, 1.0), WrittenPoint(0.5, 0.5, 1.0)]
-    # These lie on a line, where both are the same.
+    # On a line, both forms would be the same.
     signed[0] = WrittenPoint(-0.5, -0.5001, 1.0)
     for points in (pixels, fractions, signed):
         spots = placed(points, CANVAS)
@@ -149,7 +149,7 @@ def test_people_beyond_the_edge_are_not_taken_for_signed_fractions() -> None:
 def test_coordinates_from_minus_one_end_at_one() -> None:
     points = [(0.45, 0.12), (-0.05, 0.6), (0.39, -0.01), (0.5, 1.7)]
     assert placed([WrittenPoint(*point, 0.9) for point in points], CANVAS) == tuple(points)
-    # A peak is found to parts of a pixel.
+    # Peaks have subpixel positions.
     spots = placed([WrittenPoint(-0.5, 0.0), WrittenPoint(0.0, -0.5), WrittenPoint(0.0, 1.004)], CANVAS)
     assert spots == ((0.25, 0.5), (0.5, 0.25), (0.5, 1.002))
 

@@ -1,7 +1,7 @@
-"""A dozen requests of each task over the bundled model, and what they drew: `python -m tests.recorded.record`.
+"""Requests of each task to the bundled model, a dozen each, and their results: `python -m tests.recorded.record`.
 
-What is recorded holds a change of the code in place: the same request, seed and weights draw the same picture. It is
-recorded anew when the weights or a default change, and never to make a change of the code pass.
+The record guards changes of the code: the same request, seed and weights must draw the same picture. It is renewed when
+the weights or a default change, and never to make a change of the code pass.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _OWN: dict[str, tuple[dict[str, Any], tuple[dict[str, Any], ...]]] = {
 
 
 def cases() -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield every case: its name, the endpoint, and what it is called with, files as paths below assets/."""
+    """Yield every case: its name, the endpoint and the arguments, with files as paths below assets/."""
     for endpoint, (given, own) in _OWN.items():
         for number, changed in enumerate([*_ADAPTERS, *own]):
             yield f"{endpoint}-{number:02}", endpoint, {"steps": STEPS, "seed": 40 + number, **given, **changed}
 
 
 def call(client: Client, endpoint: str, values: dict[str, Any]) -> tuple[list[Path], dict[str, Any]]:
-    """Call an endpoint and return the files, and the settings but for what changes with the installed libraries."""
+    """Call an endpoint; return the files and the settings, without those that depend on the installed libraries."""
     sent = {
         name: handle_file(str(ASSETS / value)) if name in FILE_PARAMETERS and value else value
         for name, value in values.items()
@@ -66,12 +66,12 @@ def call(client: Client, endpoint: str, values: dict[str, Any]) -> tuple[list[Pa
 
 
 def thumbnail_file(name: str, index: int) -> Path:
-    """Return where a small copy of a case's picture is kept."""
+    """Return where the thumbnail of a case's picture is kept."""
     return HERE / "thumbnails" / f"{name}-{index}.webp"
 
 
 def thumbnail(picture: Image.Image) -> Image.Image:
-    """Return the small copy, whose pixels are means of the picture's."""
+    """Return the thumbnail, whose pixels are means of the picture's."""
     return picture.resize((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BOX)
 
 
@@ -81,7 +81,7 @@ def digest(picture: Image.Image) -> str:
 
 
 def arithmetic() -> str:
-    """Name what the last bit of a result depends on: the processor, PyTorch and the number of threads."""
+    """Identify what the last bit of a result depends on: the processor, PyTorch and the number of threads."""
     processor = Path("/proc/cpuinfo")
     lines = processor.read_text(encoding="utf-8").splitlines() if processor.is_file() else []
     kind = "\n".join(next((line for line in lines if line.startswith(key)), "") for key in ("model name", "flags"))
@@ -90,7 +90,7 @@ def arithmetic() -> str:
 
 
 def main() -> None:
-    """Draw all cases; keep hashes and small copies of the pictures, the settings, and a whole PNG file of each task."""
+    """Draw all cases; save hashes and thumbnails of the pictures, the settings, and one PNG file of each task."""
     from tests.ui.serving import served
 
     noted: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""The bundled model draws what it drew when `record.py` was last run, and files made then are restored."""
+"""The bundled model draws the same as when `record.py` last ran, and files from then can still be restored."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ipa_app.engine.metadata import read_request
 from tests.recorded.record import BUNDLE, HERE, arithmetic, call, cases, digest, thumbnail, thumbnail_file
 from tests.ui.serving import served
 
-# Another processor's kernels round otherwise, and four steps carry that on.
+# Kernels of other processors round differently, and four steps amplify the difference.
 ROUNDING = 3
 
 RECORD = json.loads((HERE / "record.json").read_text(encoding="utf-8"))

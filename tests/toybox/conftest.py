@@ -1,4 +1,4 @@
-"""What the tests of the bundled model's recipe share."""
+"""Fixtures of the tests of the bundled model's recipe."""
 
 from __future__ import annotations
 
@@ -11,6 +11,6 @@ from tests.precision import own_precision
 
 @pytest.fixture(scope="module", autouse=True)
 def recipes_precision() -> Iterator[None]:
-    """Lets the recipe train in the precision that suits the processor."""
+    """Let the recipe train in the precision that suits the processor."""
     with own_precision():
         yield

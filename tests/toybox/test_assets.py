@@ -1,4 +1,4 @@
-"""The page's examples and poses can be drawn anew, and come out as they are shipped."""
+"""The page's examples and poses can be regenerated, and match the shipped ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from toybox import assets
 
 @pytest.fixture
 def drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, tuple[Path, Path]]:
-    """Where each kind lies as it is shipped, and where it was drawn anew."""
+    """Return the shipped and the regenerated folder of each kind."""
     shipped = {"examples": assets.FOLDER, "poses": presets.POSES_FOLDER}
     monkeypatch.setattr(assets, "FOLDER", tmp_path / "examples")
     for module in (assets, presets):
@@ -29,7 +29,7 @@ def test_what_is_shipped_is_what_is_drawn(drawn: dict[str, tuple[Path, Path]]) -
         names = sorted(path.name for path in anew.iterdir())
         assert names == sorted(path.name for path in shipped.iterdir())
         for name in names:
-            # Renderers of other versions round elsewhere.
+            # Other versions of the renderer round differently.
             assert np.abs(_content(anew / name) - _content(shipped / name)).mean() < 0.1, name
 
 

@@ -1,4 +1,4 @@
-"""What the distillation asks the attention to text."""
+"""The queries that the distillation samples for the text attention."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from toybox.recipe.attention_distillation import queries_that_count
 
 
 def test_queries_come_as_often_as_their_place_counts() -> None:
-    # Two pictures of 4 x 4 latents, seen by a layer at half the side: 8 queries, each its own number.
+    # Two pictures of 4 x 4 latents, seen by a layer at half the side: 8 queries, each with its own number.
     queries = torch.arange(8.0).reshape(2, 4, 1)
     weights = torch.ones(2, 1, 4, 4)
     weights[1, 0, 2:, :2] = 9  # the lower left quarter of the second picture, query 6

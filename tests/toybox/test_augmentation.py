@@ -1,4 +1,4 @@
-"""What pose reader and judge are shown: toys wherever they were pasted, pictures without a toy, slight wear."""
+"""Training pictures of pose reader and judge: toys pasted anywhere, pictures without a toy, slight degradation."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SIDE = 64
 def test_joints_go_where_their_pixels_go() -> None:
     generator = torch.Generator().manual_seed(0)
     points = torch.tensor(pose_keypoints("waving")).repeat(40, 1, 1)
-    # White all over but for a black block about the left ankle.
+    # White except for a black block around the left ankle.
     toys = torch.ones(40, 3, SIDE, SIDE)
     x, y = (points[0, 13] * SIDE).int().tolist()
     toys[:, :, y - 2 : y + 3, x - 2 : x + 3] = -1
@@ -62,7 +62,7 @@ def test_an_empty_place_is_the_picture_without_its_figure() -> None:
         view: View = sample_view(rng)
         picture, empty = (np.asarray(each, dtype=int) for each in (render(view, 96), render_place(view.scene, 96)))
         figure = np.asarray(render_mask(view, 96)) > 0
-        # The figure has gone; above the ground, where it throws its shadow, all else is the same.
+        # The figure is gone; above the ground, where its shadow falls, nothing else changes.
         assert (np.abs(picture - empty).max(axis=2) > 20)[figure].mean() > 0.5
         assert np.abs(picture - empty)[:60][~figure[:60]].max() <= 2
     assert render_place(sample_scene(rng), 40).size == (40, 40)
@@ -70,7 +70,7 @@ def test_an_empty_place_is_the_picture_without_its_figure() -> None:
 
 @pytest.fixture
 def pictures() -> torch.Tensor:
-    """Eight of soft shapes, (8, 3, 64, 64)."""
+    """Return eight pictures of soft shapes, (8, 3, 64, 64)."""
     grain = torch.rand(8, 3, 4, 4, generator=torch.Generator().manual_seed(0)) * 1.6 - 0.8
     return torch.nn.functional.interpolate(grain, size=(64, 64), mode="bilinear")
 

@@ -1,4 +1,4 @@
-"""What is fast on a processor gives what PyTorch's own choice gives, and leaves nothing behind."""
+"""Backends that are fast on a processor compute what PyTorch's defaults do, and leave no settings behind."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from toybox.recipe.backends import tuned_backends
 
 
 class _Small(nn.Module):
-    """A group norm and an attention, in channels-last memory."""
+    """A group norm and an attention layer, in channels-last memory format."""
 
     def __init__(self) -> None:
         super().__init__()

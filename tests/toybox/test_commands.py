@@ -1,4 +1,4 @@
-"""The command line of the recipe, and what people are told to type."""
+"""The recipe's command line, and its commands in the documents."""
 
 from __future__ import annotations
 

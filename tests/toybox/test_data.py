@@ -1,4 +1,4 @@
-"""What the recipe keeps on the disk is whole, or made anew."""
+"""The recipe's files on disk are complete, or are made again."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Noise for training: each batch covers the schedule, with a preference for its noisy end where that is asked for."""
+"""Noise for training: each batch covers the schedule, with an optional preference for its noisy end."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes that share every batch train the very model that one would."""
+"""Two processes that share every batch train the same model as one."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_sharing_a_batch_changes_nothing(tmp_path: Path) -> None:
 def _start(rank: int, bundle: Path, folder: Path, port: int) -> None:
     _join(rank, port)
     start_from(bundle, folder, TINY)
-    # What a process finds as soon as it may go on.
+    # What a process finds as soon as it is past the barrier.
     names = sorted(path.name for path in (folder / "start" / "adapters").iterdir())
     (folder.parent / f"rank{rank}.txt").write_text(" ".join(names), "utf-8")
     PartialState().destroy_process_group()

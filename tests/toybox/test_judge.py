@@ -1,4 +1,4 @@
-"""What the judge's readings are counted as, and that it can be kept."""
+"""How the judge's readings are counted, and that it can be saved."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_judge_reads_pictures_of_any_size(side: int) -> None:
 
 
 def test_a_face_counts_wherever_it_is() -> None:
-    """What is looked at closely follows the joints, so that the same head elsewhere is read alike."""
+    """The close-ups follow the joints, so that the same head elsewhere is read the same."""
     torch.manual_seed(0)
     judge = Judge(64).eval()
     picture = torch.zeros(1, 3, 64, 64)

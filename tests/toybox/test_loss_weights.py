@@ -1,4 +1,4 @@
-"""Faces, heads, shirts and limbs count for more in the loss, and a picture as a whole for as much as ever."""
+"""Faces, heads, shirts and limbs have more weight in the loss, while a picture's total weight is unchanged."""
 
 from __future__ import annotations
 

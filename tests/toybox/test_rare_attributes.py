@@ -1,4 +1,4 @@
-"""What captions say of poses and mouths shows in the states after their end, and nowhere else."""
+"""What captions say of poses and mouths shows in the hidden states after the caption's end, and nowhere else."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LONG_ENOUGH = StageSettings(samples=6400, batch_size=16, lr=3e-3)
 
 @pytest.fixture(scope="module")
 def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
-    """A folder with the text tower before the stage, and the work folder in which the stage has trained it on."""
+    """Return a folder with the text encoder before the stage, and the work folder in which the stage trained it."""
     before, after = (tmp_path_factory.mktemp(name) for name in ("before", "after"))
     run(TINY, after, ["tokenizer", "clip"])
     load_text_encoder(after).save_pretrained(before / "text_encoder")
@@ -31,7 +31,7 @@ def towers(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def states(folder: Path, data: ToyData, tokens_of: Path) -> tuple[torch.Tensor, torch.Tensor]:
-    """States of the canonical captions, and where the captions have ended."""
+    """Return the hidden states of the canonical captions, and where the captions have ended."""
     captions = Captions(data, tokens_of, "train")
     ids = captions.ids[:, 0]
     with torch.no_grad():

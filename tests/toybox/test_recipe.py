@@ -1,4 +1,4 @@
-"""The whole recipe in miniature: every stage runs, resumes, and leaves a folder that plain diffusers loads."""
+"""The whole recipe in miniature: every stage runs, resumes, and writes a folder that plain diffusers loads."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from toybox.world import is_held_out
 
 @pytest.fixture(scope="module")
 def work(recipe_dir: Path) -> Path:
-    """The folder of one complete run."""
+    """Return the folder of one complete run."""
     return recipe_dir
 
 
@@ -126,7 +126,7 @@ def test_a_trajectory_ends_where_diffusers_would_end(work: Path) -> None:
         latents=states[:1],
         output_type="latent",
     ).images
-    # Trajectories are drawn in bfloat16 where the processor has it.
+    # Trajectories are sampled in bfloat16 if the processor supports it.
     assert (drawn[0] - states[-1]).norm() < 0.1 * states[-1].norm()
 
 
@@ -163,7 +163,7 @@ def test_a_finished_part_trains_on_only_where_its_stage_is_named(work: Path, tmp
     before = {part: _weights(tmp_path / part) for part in ("vae", "image_encoder", "unet")}
     run(TINY, tmp_path, ["vae", "vision"])
     moved = {part: max(map(_distance, before[part], _weights(tmp_path / part))) for part in before}
-    # A few small steps away from where it began, and nowhere near a new network.
+    # A few small steps from its start, and nothing like a new network.
     assert 0 < moved["image_encoder"] < 0.02
     assert moved["unet"] == 0
     pictures = pixels(load_or_draw(TINY, tmp_path / "data", "train").images, torch.arange(8), torch.device("cpu"))
@@ -192,7 +192,7 @@ def _done(folder: Path) -> set[str]:
 
 def test_what_needs_a_part_that_trained_on_is_trained_on_before_it_ships(work: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(work, tmp_path / "work")
-    run(TINY, folder, ["vision", "controlnet"])  # have seen all their samples
+    run(TINY, folder, ["vision", "controlnet"])  # these have seen all their samples
     assert _done(folder) == _done(work)
     longer = dataclasses.replace(TINY.vision, samples=2 * TINY.vision.samples)
     run(dataclasses.replace(TINY, vision=longer), folder, ["vision"])
@@ -216,7 +216,7 @@ def test_a_decoder_that_trains_alone_takes_only_the_small_autoencoder_along(work
 
 
 def test_what_an_autoencoder_learns_from_is_drawn_by_the_steps_own_generator(work: Path) -> None:
-    """So that a run that was stopped goes on as one that was not."""
+    """So that a run that is stopped and resumed continues as one that was not."""
     torch.manual_seed(0)
     loss = reconstruction_loss(new_vae(TINY), load_or_draw(TINY, work / "data", "train"), 4)
     first, second = (float(loss(torch.Generator().manual_seed(1), 0.0)[0].detach()) for _ in range(2))
@@ -228,7 +228,7 @@ def test_a_bundle_can_be_trained_on(work: Path, tmp_path: Path) -> None:
     shutil.copytree(work / "data", tmp_path / "data")
     run(TINY, tmp_path, [])
     difference = max(map(_distance, _weights(work / "unet"), _weights(tmp_path / "unet")))
-    # Two small steps away from where it began, and nowhere near a new network.
+    # Two small steps from its start, and nothing like a new network.
     assert 0 < difference < 0.02
     assert (tmp_path / "bundle" / "vae" / "config.json").read_bytes()
 
@@ -270,7 +270,7 @@ def test_folding_the_statistics_in_changes_latents_and_not_pictures(work: Path) 
         assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
     assert torch.allclose(after.mean.mean(dim=(0, 2, 3)), torch.zeros(4), atol=1e-3)
     assert torch.allclose(after.mean.std(dim=(0, 2, 3)), torch.ones(4), atol=1e-3)
-    # The posterior's noise shrinks or grows by the same factor as its mean.
+    # The posterior's noise scales by the same factor as its mean.
     assert torch.allclose(after.std / before.std, 1 / before.mean.std(dim=(0, 2, 3)).view(1, 4, 1, 1), rtol=1e-3)
 
 
@@ -296,11 +296,11 @@ def test_an_adapter_that_is_not_finished_goes_on(work: Path, tmp_path: Path) -> 
 
 
 def _weights(part: Path) -> list[torch.Tensor]:
-    """All numbers of a part of a folder."""
+    """Return all tensors of a part of a folder."""
     (path,) = part.glob("*.safetensors")
     return [tensor.float() for _, tensor in sorted(load_file(path).items())]
 
 
 def _distance(first: torch.Tensor, second: torch.Tensor) -> float:
-    """How far the farthest two of their numbers are apart."""
+    """Return the largest difference between two tensors."""
     return float((first - second).abs().max())

@@ -1,4 +1,4 @@
-"""The full recipe builds the very networks that are shipped: every tensor of every file, by its name and shape."""
+"""The full recipe builds exactly the shipped networks: every tensor of every file, by name and shape."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ FILES = [path for folder in (BUNDLED, JUDGE) for path in sorted(folder.rglob("*.
 
 @pytest.fixture(scope="module")
 def built() -> dict[str, Shapes]:
-    """What the recipe would write, by the file's place."""
+    """Return the tensor shapes that the recipe would write, by file."""
     tokenizer = load_tokenizer(BUNDLED)
     with torch.device("meta"):
         unet, clip = new_unet(FULL), new_clip(FULL, tokenizer)
-        # Each tower is its own class's.
+        # The vision tower has a class of its own.
         vision = CLIPVisionModelWithProjection(clip.config.vision_config)
         parts: dict[str, nn.Module] = {
             f"vae/{DIFFUSERS_FILE}": new_vae(FULL),
@@ -52,7 +52,7 @@ def built() -> dict[str, Shapes]:
             "judge/model.safetensors": Judge(FULL.size),
         }
         shapes = {name: _shapes(part.state_dict()) for name, part in parts.items()}
-        # Stable Diffusion's text encoder is the tower without its projection.
+        # Stable Diffusion's text encoder is the text tower without its projection.
         text = {name: each for name, each in clip.state_dict().items() if name.startswith("text_model.")}
         shapes["text_encoder/model.safetensors"] = _shapes(text)
         shapes[LORA_FILE] = _shapes(lora_tensors(add_lora(unet, FULL.lora_rank)))

@@ -1,4 +1,4 @@
-"""The few-step student: its target, its LoRA, and what it is asked while it learns."""
+"""The few-step student: its target, its LoRA, and its inputs in training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the vision tower is trained to tell, by the formula written out."""
+"""What the vision tower is trained to predict, by the formula written out."""
 
 from __future__ import annotations
 

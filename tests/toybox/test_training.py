@@ -1,4 +1,4 @@
-"""Training a stage: it goes on where it stopped, and leaves out what is no number."""
+"""Training a stage: it resumes where it stopped, and skips steps that are not finite."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_limit_of_minutes_stops_a_stage_which_says_so_and_goes_on(tmp_path: Pa
         train_module("line", module=module, loss=loss, settings=short, folder=tmp_path)
     seen = train_module("line", module=module, loss=loss, settings=_LONG, folder=tmp_path)
     assert seen == 80
-    # However long it took, what a step does follows from the samples alone.
+    # Whatever time a step takes, its effect follows from the samples alone.
     assert rates == pytest.approx([step / 10 for step in range(10)])
 
 
@@ -63,7 +63,7 @@ def test_a_step_whose_gradients_are_no_numbers_is_left_out(tmp_path: Path) -> No
 
         def loss(generator: torch.Generator, _fraction: float) -> tuple[torch.Tensor, Figures]:
             batch = torch.randn(8, 4, generator=generator)
-            # The root of 0 is a number and its slope is none.
+            # The root of 0 is finite, but its gradient is not.
             nothing = (0 * module.weight).sum().sqrt() if next(steps) in broken else 0
             return (module(batch) - 1).pow(2).mean() + nothing, {}
 

@@ -1,4 +1,4 @@
-"""A tiny frozen base, examples on disk, and a way to run a few steps."""
+"""A tiny frozen base model, examples on disk, and helpers to run a few steps."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def loaded_base(tiny_bundle_dir: Path) -> Components:
 
 @pytest.fixture
 def base(loaded_base: Components) -> Components:
-    """Shared by all tests: training must leave every weight of it alone."""
+    """Shared by all tests: training must not change any of its weights."""
     return loaded_base
 
 
@@ -54,7 +54,7 @@ def make_config(tmp_path: Path) -> Callable[..., TrainConfig]:
 
 @pytest.fixture
 def batches() -> Callable[..., Iterator[TrainingBatch]]:
-    """Endless encoded batches; batch n is the same whenever it is asked for."""
+    """Return a function that makes endless encoded batches; batch n is always the same."""
 
     def make(*, kind: str = "base", rows: int = 2, start: int = 0) -> Iterator[TrainingBatch]:
         number = start
@@ -78,7 +78,7 @@ def encoded_batch(number: int, *, kind: str = "base", rows: int = 2) -> Training
 
 @pytest.fixture
 def pictures(tmp_path: Path) -> Path:
-    """A folder with twelve small pictures of two shapes and their data.json."""
+    """Return a folder with twelve small pictures of two shapes and their data.json."""
     folder = tmp_path / "pictures"
     folder.mkdir()
     entries = []
@@ -92,20 +92,20 @@ def pictures(tmp_path: Path) -> Path:
 
 
 def examples_in(folder: Path, **settings: object) -> Examples:
-    """What `pictures` lists, or whatever data.json a folder has."""
+    """Return the examples listed in a folder's data.json."""
     return read_examples(DataConfig(base=folder, data=folder / "data.json", **settings), seed=0)
 
 
 @pytest.fixture
 def fresh_accelerate() -> Iterator[None]:
-    """Lets one test train in another precision."""
+    """Let a test train in another precision."""
     with own_precision():
         yield
 
 
 @pytest.fixture
 def frozen_weights(base: Components) -> Iterator[None]:
-    """Fails a test that changes a weight of the base model."""
+    """Fail a test that changes a weight of the base model."""
     modules = (base.unet, base.vae, base.text_encoder, base.image_encoder)
     before = [copy.deepcopy(module.state_dict()) for module in modules]
     yield

@@ -1,6 +1,6 @@
-"""A training run in two sittings: what each process of test_processes does.
+"""A training run in two sessions: what each process of test_processes runs.
 
-Imports take longest by far, so both sittings share them.
+Imports take by far the longest, so both sessions share them.
 """
 
 from __future__ import annotations

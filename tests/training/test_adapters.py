@@ -1,4 +1,4 @@
-"""The adapter a run starts from, and how large it is."""
+"""The adapter that a run starts from, and its size."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_an_adapter_of_as_many_tokens_and_layers_as_may_be_can_be_read(
 
 def test_a_pretrained_file_keeps_the_depth_it_has(base: Components, make_config: MakeConfig, tmp_path: Path) -> None:
     save_adapter(new_adapter(plus(make_config, resampler_depth=2), base), tmp_path / "plus.safetensors")
-    for depth in (2, 4):  # the default asks for nothing
+    for depth in (2, 4):  # the default does not override the file
         config = plus(make_config, pretrained=tmp_path / "plus.safetensors", resampler_depth=depth)
         projection = new_adapter(config, base).image_proj
         assert isinstance(projection, Resampler) and len(projection.layers) == 2

@@ -1,4 +1,4 @@
-"""Checkpoints: whole or not there, and of this run or refused."""
+"""Checkpoints: written completely or not at all; those of another run are refused."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_a_run_from_a_file_is_not_continued_with_another_of_its_name(make_config
     check_same_run(*began_from("there/renamed.safetensors", "1"))
     with pytest.raises(UserError, match=r"began from another file of the same name, not from there/a.safetensors"):
         check_same_run(*began_from("there/a.safetensors", "2"))
-    save_checkpoint(checkpoint(2), *began_from(None, None))  # whoever goes on need not name it
+    save_checkpoint(checkpoint(2), *began_from(None, None))  # a resumed run need not name it
     check_same_run(*began_from("here/a.safetensors", "1"))
     with pytest.raises(UserError, match="began from another file of the same name"):
         check_same_run(*began_from("here/a.safetensors", "2"))

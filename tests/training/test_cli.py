@@ -1,4 +1,4 @@
-"""The command line: refusals before the work, ends that lose nothing, and what is said."""
+"""The command line: refusals before the work starts, endings that lose nothing, and messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def arguments(base: Path, pictures: Path, output: Path, *more: str) -> list[str]
 
 @pytest.fixture
 def train(tiny_bundle_dir: Path, pictures: Path, tmp_path: Path) -> Callable[..., int]:
-    """Trains on `pictures` into `tmp_path/out`."""
+    """Return a function that trains on `pictures` into `tmp_path/out`."""
 
     def run(*more: str) -> int:
         return main(arguments(tiny_bundle_dir, pictures, tmp_path / "out", *more))
@@ -45,7 +45,7 @@ def no_pictures_encoded(output: Path) -> bool:
 
 
 class SignalWhen:
-    """Sends this process a signal, from a thread, as soon as something is so."""
+    """Send a signal to this process from a thread, as soon as a condition holds."""
 
     def __init__(self, number: int, condition: Callable[[], bool]) -> None:
         self._number = number
@@ -181,7 +181,7 @@ def test_ctrl_c_before_anything_is_begun_is_one_line(
 
 
 def refused(code: int, capsys: pytest.CaptureFixture[str]) -> str:
-    """The one sentence that a run was refused with."""
+    """Return the one sentence that refused a run."""
     assert code == 2
     errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1
@@ -251,7 +251,7 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_costs_nothing_that_was_sav
     assert train(*QUIET, "--max-steps", "2") == 0
     capsys.readouterr()
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # every larger file fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))  # larger files cannot be written, as on a full disk
     try:
         code = train(*QUIET, "--max-steps", "6", "--save-steps", "2")
     finally:
@@ -322,10 +322,8 @@ def test_a_finished_run_says_so_and_measures_nothing_again(
     assert "held-out loss" not in printed
     assert "done after 2 steps" in printed
     assert train("--max-steps", "1") == 0
-    printed = capsys.readouterr().out
-    assert (
-        "2 steps are already done, more than the 1 asked for; to train further, use a larger --max-steps\n" in printed
-    )
+    out = capsys.readouterr().out
+    assert "2 steps are already done, more than the 1 asked for; to train further, use a larger --max-steps\n" in out
 
 
 def test_a_finished_schedule_says_how_to_train_on_and_that_works(
@@ -336,15 +334,13 @@ def test_a_finished_schedule_says_how_to_train_on_and_that_works(
     assert "holds a run with max_steps 2, not 4" in refused(train(*cosine, "--max-steps", "4"), capsys)
     assert train(*cosine) == 0
     start = tmp_path / "out" / "checkpoint-00000002" / "adapter.safetensors"
-    printed = capsys.readouterr().out
-    assert (
-        f"all 2 steps are already done; to train further, use another --output with --pretrained {start}\n" in printed
-    )
+    out = capsys.readouterr().out
+    assert f"all 2 steps are already done; to train further, use another --output with --pretrained {start}\n" in out
     assert train(*cosine, "--output", str(tmp_path / "next"), "--pretrained", str(start)) == 0
 
 
 def test_a_run_goes_on_in_smaller_batches(train: Callable[..., int], tmp_path: Path) -> None:
-    """As where the GPU's memory was full."""
+    """As after the GPU ran out of memory."""
     for steps in ("2", "4"):
         smaller = ["--batch-size", "1", "--gradient-accumulation-steps", "2"] if steps == "4" else []
         assert train(*QUIET, "--max-steps", steps, *smaller) == 0
@@ -400,5 +396,5 @@ def test_the_data_may_be_a_folder_and_hold_the_output(tiny_bundle_dir: Path, pic
     given = ["--base", str(tiny_bundle_dir), "--data", str(pictures), "--output", str(output), *FAST]
     assert main([*given, "--eval-steps", "0"]) == 0
     assert (output / "ip-adapter.safetensors").is_file()
-    assert list(output.glob("samples-*.png"))  # none of the data when the run goes on
+    assert list(output.glob("samples-*.png"))  # not mistaken for data when the run resumes
     assert main([*given, *QUIET, "--max-steps", "3"]) == 0

@@ -1,4 +1,4 @@
-"""Base models that adapters are trained on, and what is said of those that are none or do not do what is asked."""
+"""Base models for training, and the errors for folders that are none, or whose settings cannot be met."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Arguments = Callable[[Path | str], list[str]]
 
 @pytest.fixture
 def arguments(pictures: Path, tmp_path: Path) -> Arguments:
-    """What the command line is told to train a base model."""
+    """Return a function that makes the arguments for training a base model."""
 
     def make(base: Path | str) -> list[str]:
         places = ["--data", str(pictures / "data.json"), "--output", str(tmp_path / "out")]
@@ -29,7 +29,7 @@ def arguments(pictures: Path, tmp_path: Path) -> Arguments:
 
 
 def guided_by_a_number(bundle: Path, folder: Path) -> Path:
-    """A copy of a model whose UNet is told the guidance, as LCM's is."""
+    """Copy a model, with a UNet that takes the guidance scale as input, like LCM's."""
     shutil.copytree(bundle, folder)
     config = json.loads((folder / "unet" / "config.json").read_text())
     unet = UNet2DConditionModel.from_config(config | {"time_cond_proj_dim": 32})
@@ -67,7 +67,7 @@ def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """Some would draw nonsense and say nothing."""
+    """Some schedulers would draw nonsense without an error."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
     index = json.loads((folder / "model_index.json").read_text())
     (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", sort]}))

@@ -1,4 +1,4 @@
-"""What a person sees: a bar on a terminal, lines elsewhere."""
+"""Console output: a progress bar on a terminal, lines elsewhere."""
 
 from __future__ import annotations
 

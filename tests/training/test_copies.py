@@ -1,4 +1,4 @@
-"""Files that hold the same, found without reading more than is needed."""
+"""Files with the same content are found without reading more than needed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ipa_app.training.copies import FileUsers, content_digest
 
 @pytest.fixture
 def read(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Names of the files that were read whole."""
+    """Record the names of the files that are read completely."""
     names: list[str] = []
     whole = copies._digest
     monkeypatch.setattr(copies, "_digest", lambda file: names.append(file.name) or whole(file))

@@ -1,4 +1,4 @@
-"""Examples: found on disk, split, opened, and in which order they are seen."""
+"""Examples: found on disk, split, opened and ordered."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_missing_files_are_left_out_before_anything_is_opened(pictures: Path, ca
 
 
 def test_all_missing_is_refused_and_says_where_files_were_looked_for(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"None of the pictures .* could be found; the first is 0.png: there is no such file"):
+    with pytest.raises(UserError, match=r"None of the pictures .* could be found; the first is 0.png: there is no"):
         examples_in(pictures, data_root=tmp_path)
 
 
@@ -95,7 +95,7 @@ def test_held_out_pictures_are_in_no_training_example() -> None:
 
 
 def subjects(number: int, *, views: int, reference: str | None = None) -> list[Example]:
-    """Some pictures each, all drawn after one reference of their subject."""
+    """Return examples of several subjects, whose views share one reference each."""
     return [
         Example(
             entry=Entry(image=f"{subject}/{view}", text=""),
@@ -125,7 +125,7 @@ def test_pictures_that_share_nothing_are_held_out_among_the_many_that_do() -> No
 
 @pytest.mark.parametrize("seed", range(4))
 def test_where_nothing_is_shared_the_seed_alone_says_what_is_held_out(seed: int) -> None:
-    """A run of before goes on with the same examples."""
+    """A run of an earlier version continues with the same examples."""
     examples = [pair(number) for number in range(0, 40, 2)]
     train, heldout = split_heldout(examples, count=5, seed=seed)
     chosen = random.Random(seed).sample(range(20), 2)
@@ -219,7 +219,7 @@ def test_all_that_is_named_to_measure_on_counts_unless_a_number_is_asked_for(pic
 
 @pytest.fixture
 def namesakes(pictures: Path, tmp_path: Path) -> Path:
-    """Other pictures under the same names, in a list whose second entry cannot be used."""
+    """Return a folder of different pictures with the same names, listed with an invalid second entry."""
     folder = tmp_path / "others"
     folder.mkdir()
     for number in (0, 1):

@@ -1,4 +1,4 @@
-"""Examples made ready: encoded once, kept, taken up again, cleaned up."""
+"""Prepared examples: encoded once, kept, reused, cleaned up."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def parts(dataset: Dataset) -> list[Path]:
 
 
 class StopAfter:
-    """Says stop when it was asked so often."""
+    """Ask to stop after this many calls."""
 
     def __init__(self, times: int) -> None:
         self.left = times
@@ -89,7 +89,7 @@ def test_an_end_while_encoding_keeps_what_is_done_and_changes_nothing(
     done: list[tuple[int, int]] = []
     dataset = make_dataset()
     dataset.encode(make_accelerator(make_config()), progress=lambda *numbers: done.append(numbers))
-    assert done == [(12, 0)]  # eight were there
+    assert done == [(12, 0)]  # eight had been encoded
     for one, other in zip(whole, encoded(make_dataset()), strict=True):
         assert torch.equal(one.latents, other.latents)
         assert torch.equal(one.features, other.features)
@@ -114,7 +114,7 @@ def test_pictures_of_one_name_in_two_folders_are_each_encoded(
     other = tmp_path / "other"
     other.mkdir()
     for folder, colour in ((pictures, "black"), (other, "white")):
-        Image.new("RGB", (64, 64), colour).save(folder / "same.bmp")  # as large as the other
+        Image.new("RGB", (64, 64), colour).save(folder / "same.bmp")  # the same size as the other file
         os.utime(folder / "same.bmp", (1e9, 1e9))
         (folder / "one.json").write_text('[{"image_file": "same.bmp", "text": ""}]')
     dataset = make_dataset(data=pictures / "one.json", heldout_data=other / "one.json", size=64)
@@ -221,7 +221,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_keeps_what_is_written(
         make_dataset().encode(make_accelerator(make_config()), stop=StopAfter(0))
     written = parts(make_dataset())
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # every larger file fails, as on a full disk
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # larger files cannot be written, as on a full disk
     try:
         with pytest.raises(UserError, match=r"The encoded pictures cannot be kept in .*out \(.*\); fix this"):
             make_dataset().encode(make_accelerator(make_config()))

@@ -1,4 +1,4 @@
-"""Folders of pictures, as trainers and Hugging Face have them."""
+"""Folders of pictures in the layouts of trainers and of Hugging Face."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_what_a_run_has_drawn_is_none_of_the_data(mark: str, write, tmp_path: Pa
     assert [entry.image for entry in found.entries] == ["a.png", "samples-3.png"]
     run = tmp_path / "toys" / "runs" / "first"
     assert f"The folder {run} is skipped, as it is the --output of a run." in found.notes
-    write(mark)  # the data's own folder is one too
+    write(mark)  # even if the data's own folder is one
     assert [entry.image for entry in read_listing(tmp_path / "toys").entries] == ["a.png"]
 
 

@@ -1,4 +1,4 @@
-"""Names that were written on another system."""
+"""File names that were written on another system."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained on, and what is not."""
+"""What is trained, and what stays frozen."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_late_timesteps_are_noisier_and_still_all_there() -> None:
         shape = torch.Size([20_000, 1, 1, 1])
         return draw(shape, generator=generator, num_train_timesteps=1000, late=late, **shares).timesteps.float()
 
-    # 1 - u^3 has the mean 3/4, u has 1/2.
+    # The mean of 1 - u^3 is 3/4, that of u is 1/2.
     assert timesteps(late=True).mean().item() == pytest.approx(749.5, abs=10)
     assert timesteps(late=False).mean().item() == pytest.approx(499.5, abs=10)
     assert timesteps(late=True).min() < 10
@@ -158,7 +158,7 @@ def test_the_first_timesteps_have_their_noise_in_any_precision(
     fresh_accelerate: None,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """In half precision it would be rounded away."""
+    """In half precision it would be rounded to zero."""
     own = load_components(tiny_bundle_dir)  # not the shared one: its weights are rounded
     trainer = make_trainer(make_config(mixed_precision=precision), own)
     seen: list[torch.Tensor] = []
@@ -192,7 +192,7 @@ def test_gradient_checkpointing_computes_twice_and_trains_the_same(
 ) -> None:
     calls = []
     block = base.unet.mid_block.attentions[0].transformer_blocks[0]
-    hook = block.register_forward_pre_hook(lambda *_: calls.append(1))  # the second time it may stop before its end
+    hook = block.register_forward_pre_hook(lambda *_: calls.append(1))  # a pre-hook, as recomputation may stop early
     usual = weights_after(make_config(max_steps=2), base, batches())
     assert len(calls) == 2
     saving = weights_after(make_config(max_steps=2, gradient_checkpointing=True), base, batches())

@@ -1,4 +1,4 @@
-"""One step after another: schedule, clipping, gradients that are no numbers, averaged weights, and going on."""
+"""Optimizer steps: schedule, clipping, non-finite gradients, averaged weights, and resuming."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether the results of a run can be written, before there are any."""
+"""Whether a run's results can be written is checked beforehand."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Several processes are one run.
+"""Several processes act as one run.
 
-They are started as `accelerate launch --multi_gpu` starts them, which itself works with GPUs alone.
+They are started in the way of `accelerate launch --multi_gpu`, which itself works on GPUs only.
 """
 
 from __future__ import annotations
@@ -37,14 +37,14 @@ def start(settings: list[str], *, module: str = "ipa_app.training") -> subproces
 
 
 def finish(process: subprocess.Popen[str]) -> str:
-    """What was printed, of both kinds; all went well."""
+    """Wait for a process to succeed; return its standard output and errors."""
     told, errors = process.communicate()
     assert process.returncode == 0, errors[-3000:]
     return told + errors
 
 
 def far_apart(one: Path, other: Path) -> float:
-    """The largest difference between two finished adapters."""
+    """Return the largest difference between two finished adapters."""
     expected, found = (load_file(folder / "ip-adapter.safetensors") for folder in (one, other))
     return max((found[name] - tensor).abs().max().item() for name, tensor in expected.items())
 
@@ -53,7 +53,7 @@ def far_apart(one: Path, other: Path) -> float:
 def test_two_processes_train_what_one_does_with_twice_the_batch(
     tiny_bundle_dir: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    """Stopped and resumed on the way: only the main process writes, and it tells everything once."""
+    """Stopped and resumed in between; only the main process writes, and it reports everything once."""
     settings = arguments(tiny_bundle_dir, pictures, tmp_path / "two", "--batch-size", "2")
     told = finish(start(settings, module="tests.training.sittings"))
     assert told.count("step 4 of 4: loss") == 1
@@ -63,7 +63,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(
 
     one = arguments(tiny_bundle_dir, pictures, tmp_path / "one", "--max-steps", "4")
     assert main([*one, "--batch-size", "4"]) == 0
-    # Sums in another order, which Adam makes larger: it divides by the gradient's own size.
+    # Sums in another order; Adam amplifies the difference, because it divides by the gradient's own size.
     assert far_apart(tmp_path / "one", tmp_path / "two") < 0.02 * 4 * LEARNING_RATE
 
 
@@ -72,7 +72,7 @@ def test_two_processes_train_what_one_does_with_twice_the_batch(
 def test_two_processes_that_are_ended_save_together_and_go_on_as_one_run(
     tiny_bundle_dir: Path, pictures: Path, tmp_path: Path
 ) -> None:
-    """They share the encoding, too, and each bad picture is told once, by whoever met it."""
+    """They share the encoding, too, and each bad picture is reported once, by the process that opened it."""
     (pictures / "3.png").write_bytes(b"not a picture")
     output, log = tmp_path / "two", tmp_path / "two" / "log.jsonl"
     settings = arguments(tiny_bundle_dir, pictures, output, "--batch-size", "2", "--eval-steps", "0")
@@ -85,7 +85,7 @@ def test_two_processes_that_are_ended_save_together_and_go_on_as_one_run(
     step = int(folder.name.removeprefix("checkpoint-"))
     assert told.count(f"stopped after {step} steps: everything is saved in {folder}") == 1
     assert (told + errors).count("skipped 3.png: ") == 1
-    # In two files, or in more where a process took so long that it wrote down what it had meanwhile.
+    # Two files, or more if a slow process saved what it had so far.
     encoded = [len(load_file(file)["latents"]) for file in output.glob("encoded-*/pictures/*")]
     assert len(encoded) >= 2
     assert sum(encoded) == 11

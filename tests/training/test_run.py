@@ -1,4 +1,4 @@
-"""Whole runs on encoded batches: resume, checkpoints, the finished file."""
+"""Whole runs on encoded batches: resuming, checkpoints, the finished file."""
 
 from __future__ import annotations
 
@@ -149,7 +149,7 @@ def test_a_stop_is_heard_while_measuring_and_drawing(
     reports = run.reports(batches(), heldout=[encoded_batch(99)], samples=[sample] if what == "draw" else [])
     for report in reports:
         told.append(report)
-    last = 2 if what == "publish" else 3  # every process takes the step that it has begun
+    last = 2 if what == "publish" else 3  # every process finishes the step that it has started
     assert told[-1] == StoppedReport(step=last, path=config.output / f"checkpoint-{last:08d}")
     shown = [report for report in told if isinstance(report, HeldoutReport | SampleReport) and report.step]
     assert shown == []
@@ -178,7 +178,7 @@ def test_a_resumed_run_says_where_it_goes_on_and_how_long_it_has_left(
 def test_a_run_goes_on_with_the_size_its_adapter_has(
     base: Components, make_config: MakeConfig, batches: Batches
 ) -> None:
-    """Whatever size a new one would have by now."""
+    """Whatever size a new adapter would have by then."""
     config = make_config(adapter="plus", resampler_heads=0, max_steps=1)
     other = replace(base, fine_adapter=None)
     list(train(config, base=other, batches=batches(kind="plus")))
@@ -232,7 +232,7 @@ def test_steps_that_take_examples_of_another_number_are_those_of_another_run(
 
 
 def with_ruined_gradients(config: TrainConfig, base: Components, steps: range) -> TrainingRun:
-    """A run whose losses are numbers while its gradients are none in some steps."""
+    """Return a run with finite losses but non-finite gradients in some steps."""
     run = TrainingRun(config, base=base, accelerator=make_accelerator(config))
     weight = next(run.trainer.adapter.parameters())
     weight.register_hook(lambda gradient: gradient * (float("nan") if run.trainer.step in steps else 1))

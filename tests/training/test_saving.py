@@ -1,4 +1,4 @@
-"""When checkpoints are written, and what is said where they cannot be."""
+"""When checkpoints are written, and the messages if they cannot be."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""SDXL as the frozen base: what is trained on it draws here and in plain diffusers alike."""
+"""SDXL as the frozen base: adapters trained on it draw the same here and in plain diffusers."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def test_texts_and_sizes_are_what_the_pipeline_tells_the_unet(tiny_sdxl_dir: Pat
     assert torch.allclose(encoder.empty_text.pooled, pooled[1:], atol=1e-6)
 
     opened = open_example(examples_in(pictures, heldout=0).train[0], 64)
-    assert opened.time_ids == (48, 40, 6, 0, 64, 64)  # 40 wide and 48 high; 4 of 40 pixels are cut off above
+    assert opened.time_ids == (48, 40, 6, 0, 64, 64)  # 40 wide and 48 high; 4 of 40 pixels are cropped off at the top
     batch = raw_batch([opened], encoder)
     assert encoder.encode(batch).time_ids.tolist() == [[48, 40, 6, 0, 64, 64]]
     told = encoder.added(encoder.encode(dataclasses.replace(batch, time_ids=None)))

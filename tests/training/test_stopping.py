@@ -1,4 +1,4 @@
-"""Signals become an answer, the second Ctrl-C an end; what ignored them still does."""
+"""Signals become a request to stop, a second Ctrl-C ends the process; ignored signals stay ignored."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEVERAL = [name for name in ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK") if hasat
 @pytest.mark.parametrize("name", SEVERAL)
 def test_a_signal_is_answered_and_said(name: str, capfd: pytest.CaptureFixture[str]) -> None:
     number = getattr(signal, name)
-    # Whoever runs the tests may ignore it, as nohup does.
+    # The test process may ignore it, as under nohup.
     handler = signal.signal(number, signal.SIG_DFL)
     try:
         with StopSignals() as stop:

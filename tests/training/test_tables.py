@@ -1,4 +1,4 @@
-"""Data files in the forms people have, and what is said of entries that cannot be used."""
+"""Data files in common formats, and the messages for entries that cannot be used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One served app and its client for all tests of the API, and pictures of every kind that people send."""
+"""One served app and its client for all tests of the API, and every kind of picture people send."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def client(app_url: str, tmp_path_factory: pytest.TempPathFactory) -> Client:
 
 @pytest.fixture(scope="session")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Files by name, good and bad."""
+    """Paths of files by name, valid and invalid."""
     folder = tmp_path_factory.mktemp("pictures")
     noise = np.random.default_rng(0).integers(0, 256, (60, 80, 3), dtype=np.uint8)
     picture = Image.fromarray(noise)

@@ -1,4 +1,4 @@
-"""The page's parts without a browser: what its handlers are given, and what they answer."""
+"""The page's parts without a browser: what its handlers receive, and what they return."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def opened_page(
 ) -> Iterator[tuple[Parts, Studio]]:
     """Yield the parts and the studio of a page with two models: "toybox", and "other" with presets and a fast way.
 
-    There may be others beside them.
+    `others` adds more models.
     """
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
@@ -54,7 +54,7 @@ def opened_page(
 
 
 def value_after(component: Any, update: Update) -> Any:
-    """The value of a component after an update, as its handlers get it: pictures as uploaded files."""
+    """Return a component's value after an update, as its handlers receive it: pictures as uploaded files."""
     value = update.get(component, component.value)
     if isinstance(value, dict) and value.get("__type__") == "update":
         value = value.get("value", component.value)
@@ -62,13 +62,13 @@ def value_after(component: Any, update: Update) -> Any:
 
 
 def inputs_after(parts: Parts, task: str, update: Update) -> dict[str, Any]:
-    """What a tab's Generate button sends after an update of a freshly opened page."""
+    """Return what a tab's Generate button sends after an update of a freshly opened page."""
     inputs = parts.inputs_of(parts.tab_of(task))
     return {name: value_after(part, update) for name, part in inputs.items()}
 
 
 def picture_in(html: str) -> Image.Image:
-    """The first picture that stands in HTML of the page."""
+    """Return the first picture embedded in the page's HTML."""
     found = re.search(r'src="data:image/jpeg;base64,([^"]+)"', html)
     assert found
     return Image.open(io.BytesIO(base64.b64decode(found[1])))

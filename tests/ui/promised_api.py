@@ -1,4 +1,4 @@
-"""What every endpoint of the API takes, in this order and with these defaults: what programs rely on."""
+"""The parameters of every endpoint of the API, in order and with their defaults, which programs rely on."""
 
 from __future__ import annotations
 

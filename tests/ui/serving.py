@@ -26,7 +26,7 @@ from ipa_app.ui.theme import CSS_FILE, build_theme
 
 
 class WatchedEngine(Engine):
-    """An engine that remembers what was submitted, in order."""
+    """An engine that keeps a list of the submitted jobs, in order."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.jobs: list[Job] = []
@@ -58,11 +58,11 @@ def served_engine(
     device: str = "cpu",
     **launch: Any,
 ) -> Iterator[tuple[str, WatchedEngine]]:
-    """Serve the app with `bundle` as its model "toybox", others and adapters beside it; yield its address and engine.
+    """Serve the app with `bundle` as its model "toybox", plus others and adapters; yield its address and engine.
 
-    Models are loaded to `device`. What is made is kept by `keeper`, by default nowhere. It can be shown in `languages`,
-    by default in all that there are. What is uploaded and made lies in `temporary`, or where all tests leave it. What
-    else is given goes to Gradio's `launch`.
+    Models are loaded to `device`. Results are kept by `keeper`, by default nowhere. The page is offered in `languages`,
+    by default all there are. Uploads and results lie in `temporary`, by default in the folder all tests share. Other
+    arguments go to Gradio's `launch`.
     """
     with pytest.MonkeyPatch.context() as patch:
         if temporary:
@@ -84,9 +84,9 @@ def served_engine(
 
 @contextmanager
 def served_page(page: gr.Blocks, **launch: Any) -> Iterator[str]:
-    """Serve a page here and yield its address; what else is given goes to Gradio's `launch`."""
+    """Serve a page here and yield its address; other arguments go to Gradio's `launch`."""
     with pytest.MonkeyPatch.context() as patch:
-        # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests ask anyway.
+        # Gradio gives a new server three seconds to answer, once; a busy machine needs more, and the tests retry.
         patch.setattr("gradio.networking.url_ok", lambda _url: True)
         usual = {"prevent_thread_lock": True, "quiet": True, "server_name": "127.0.0.1"}
         _, url, _ = page.queue().launch(ssr_mode=False, run_history=False, **{**usual, **launch})

@@ -1,6 +1,6 @@
-"""Many visitors at once who ask for pictures, stop them, go away and come back at any moment; and what each got.
+"""Many visitors who request pictures, stop them, leave and come back at any moment, and a record of what each got.
 
-All goes through the studio, as from the page and the API; nothing in it is replaced.
+Everything goes through the studio, as from the page and the API; no part of it is mocked.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ WISHES: Mapping[str, Mapping[str, Any]] = {
 
 
 class WatchedJobs(Engine):
-    """An engine that counts how often each job ends, and forgets the jobs themselves as soon as everybody has."""
+    """An engine that counts how often each job ends, and does not itself keep jobs alive."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self.alive: weakref.WeakSet[Job] = weakref.WeakSet()
@@ -89,7 +89,7 @@ class WatchedJobs(Engine):
 
 
 class WatchedStudio(Studio):
-    """A studio that remembers what was asked for."""
+    """A studio that keeps the ids of the jobs requested."""
 
     def __init__(self, **parts: Any) -> None:
         self.asked: list[str] = []
@@ -107,9 +107,9 @@ class Storm:
 
     Attributes:
         studio: what they talk to.
-        alone: the pixels of each wish, drawn alone.
-        wrong: what nobody should have got.
-        got: how often they got what.
+        alone: the expected pixels of each request, drawn on its own.
+        wrong: unexpected errors.
+        got: how often each outcome occurred.
     """
 
     studio: Studio
@@ -119,7 +119,7 @@ class Storm:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def rage(self, actions: int, *, visitors: int, seed: int) -> None:
-        """Let so many actions happen. The model is loaded only when some of them have met it so."""
+        """Run about `actions` actions. The model is not loaded until some of them have finished."""
         waits = threading.Semaphore(0)
         threads = [
             threading.Thread(
@@ -151,7 +151,7 @@ class Storm:
             waits.release()
 
     def drawn(self, results: Sequence[GenerateResult], name: str) -> str:
-        """Check pictures that somebody got."""
+        """Check the pictures a visitor got."""
         for result in results:
             if pixels(result) != list(self.alone[name]):
                 raise AssertionError("other pictures than alone")
@@ -163,7 +163,7 @@ def _request(name: str, **changes: Any) -> GenerateRequest:
 
 
 def _until(events: Iterator[Any], phase: str) -> list[GenerateResult]:
-    """Follow a job until a phase begins, or to its end if it never does; return what results came."""
+    """Follow a job until a phase begins, or else to its end; return the results that came."""
     results = []
     for event in events:
         if isinstance(event, GenerateResult):
@@ -174,7 +174,7 @@ def _until(events: Iterator[Any], phase: str) -> list[GenerateResult]:
 
 
 def _refused(attempt: Callable[[], str]) -> str:
-    """Let somebody try what may be turned away where too much waits."""
+    """Make an attempt that may be refused because too much is waiting."""
     try:
         return attempt()
     except UserError as error:
@@ -184,7 +184,7 @@ def _refused(attempt: Callable[[], str]) -> str:
 
 
 def wait(storm: Storm, chance: random.Random, name: str) -> str:
-    """Ask and wait for it, as a program does; then save it."""
+    """Send a request and wait for the result, as a program does; then save it."""
 
     def attempt() -> str:
         job_id = storm.studio.submit(_request(name), previews=chance.random() < 0.5)
@@ -207,7 +207,7 @@ def wait_for_series(storm: Storm, _chance: random.Random, name: str) -> str:
 
 
 def stop(storm: Storm, chance: random.Random, name: str) -> str:
-    """Ask, and stop it when a phase begins, or at once."""
+    """Send a request, and stop it when a phase begins or at once."""
 
     def attempt() -> str:
         job_id = storm.studio.submit(_request(name, steps=chance.randint(1, _MOST_STEPS)), previews=True)
@@ -237,7 +237,7 @@ def _stopped(storm: Storm, chance: random.Random, job_id: str) -> str:
 
 
 def close_page(storm: Storm, chance: random.Random, name: str) -> str:
-    """Ask, and close the page when a phase begins: what follows the job ends there."""
+    """Send a request, and close the page when a phase begins, which ends following the job."""
 
     def attempt() -> str:
         job_id = storm.studio.submit(_request(name, steps=chance.randint(1, _MOST_STEPS)), previews=True)
@@ -249,7 +249,7 @@ def close_page(storm: Storm, chance: random.Random, name: str) -> str:
 
 
 def hang_up(storm: Storm, chance: random.Random, name: str) -> str:
-    """Ask, and be away when the server looks next."""
+    """Send a request, and be gone the next time the server checks."""
 
     def attempt() -> str:
         gone = threading.Event()
@@ -269,7 +269,7 @@ def hang_up(storm: Storm, chance: random.Random, name: str) -> str:
 
 
 def reload(storm: Storm, chance: random.Random, name: str) -> str:
-    """Ask, load the page anew while it is drawn, more than once, and get what would have come."""
+    """Send a request, reload the page while it is drawn, perhaps repeatedly, and still get the result."""
 
     def attempt() -> str:
         job_id = storm.studio.submit(_request(name), previews=True)
@@ -288,7 +288,7 @@ def reload(storm: Storm, chance: random.Random, name: str) -> str:
 
 
 def live(storm: Storm, chance: random.Random, name: str) -> str:
-    """Change something again and again: each wish takes the place of the one before; the last one is drawn."""
+    """Send request after request: each replaces the one before; the last one is drawn."""
 
     def attempt() -> str:
         jobs = []

@@ -1,4 +1,4 @@
-"""The choice of adapters as the page's handlers and the API answer it, and a visitor's own among them."""
+"""The choice of adapters, including a visitor's own, as the page's handlers and the API answer it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def menu(page: Opened) -> AdapterMenu:
 
 @pytest.fixture
 def mine(page: Opened, menu: AdapterMenu, tmp_path: Path) -> Iterator[tuple[str, Path, dict[Any, Any]]]:
-    """The key of a file that a visitor has dropped, the file, and what the page then shows."""
+    """The key of a file a visitor has dropped, the file, and the update of the page that follows."""
     parts, studio = page
     file = written(tmp_path / "toys.safetensors")
     update = menu.add({"path": str(file)}, "toybox", [], "base")

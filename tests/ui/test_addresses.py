@@ -1,4 +1,4 @@
-"""Web addresses in place of pictures: what is fetched, and from whom, and what is not."""
+"""URLs in place of pictures: what is fetched and from whom, and what is not."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ NOT_FETCHED = "could not be fetched"
 
 
 class Site(BaseHTTPRequestHandler):
-    """Answers by the path that is asked for."""
+    """Answers by the path requested."""
 
     def do_GET(self) -> None:
-        """Answer; what is too large never ends."""
+        """Answer the request; "/endless" never ends."""
         asked: dict[str, tuple[int, dict[str, str], bytes]] = {
             "/a.png": (200, {}, PICTURE),
             "/moved": (302, {"Location": "/a.png"}, b""),
@@ -66,12 +66,12 @@ class Site(BaseHTTPRequestHandler):
                 return
 
     def log_message(self, *_: Any) -> None:
-        """Say nothing."""
+        """Log nothing."""
 
 
 @pytest.fixture
 def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """A site that counts as public; all else does not."""
+    """The address of a site that counts as public; everything else is treated as usual."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), Site)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     usual, host = addresses._transport, f"http://127.0.0.1:{server.server_port}"
@@ -132,7 +132,7 @@ def test_a_file_that_is_sent_again_stays_whole_for_who_is_reading_it() -> None:
         assert brought({"path": url})["path"] == str(path)
         assert begin + reader.read() == data
         inode = path.stat().st_ino
-        assert inode != os.fstat(reader.fileno()).st_ino  # another file has taken its place, in one step
+        assert inode != os.fstat(reader.fileno()).st_ino  # another file has replaced it atomically
 
 
 @pytest.mark.parametrize(

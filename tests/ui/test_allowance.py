@@ -1,4 +1,4 @@
-"""What one address may upload, and how it comes back."""
+"""How much one address may upload, and how that allowance is restored."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The named points of how much of the picture counts."""
+"""The named points for how much of the picture counts."""
 
 from __future__ import annotations
 

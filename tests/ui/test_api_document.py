@@ -1,4 +1,4 @@
-"""The example in docs/api.md runs as it stands there, and its numbers may be what it says."""
+"""The example in docs/api.md runs as printed, and its ranges of numbers are those the API accepts."""
 
 from __future__ import annotations
 

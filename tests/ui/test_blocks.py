@@ -1,4 +1,4 @@
-"""What the page says of itself to the browser and to programs."""
+"""What the page tells the browser and programs about itself."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Slow = tuple[StudioBlocks, str, threading.Event]
 
 @pytest.fixture
 def slow() -> Iterator[Slow]:
-    """A page with one endpoint, its address, and what lets its calls end."""
+    """A page with one endpoint, the address of its calls, and an event that lets them end."""
     may_end = threading.Event()
 
     def wait(words: str) -> str:
@@ -48,7 +48,7 @@ def post(call: str) -> str:
 
 
 def hang_up(call: str) -> None:
-    """Begin to fetch a result, and close the connection when the answer has begun."""
+    """Begin to fetch a result, and close the connection once the answer has begun."""
     with httpx.stream("GET", call, timeout=TIMEOUT_S) as answer:
         answer.raise_for_status()
 
@@ -86,7 +86,7 @@ def test_whose_hanging_up_gradio_sees_before_it_is_cancelled_is_not_waited_for_e
     page, call, may_end = slow
     name = post(call).rpartition("/")[2]
     assert page.is_awaited
-    # Then the messages of the session stay.
+    # In that case the messages of the session stay.
     page._queue.event_ids_to_events[name].alive = False
     assert not page.is_awaited
     may_end.set()
@@ -137,7 +137,7 @@ def test_a_page_that_nobody_uses_leaves_the_processor_alone(monkeypatch: pytest.
     monkeypatch.setattr(Queue, "__len__", counted)
     with served_page(page):
         assert is_enough.wait(TIMEOUT_S)
-    assert looks[49] - looks[0] > 0.4  # Gradio alone takes a twentieth of a second
+    assert looks[49] - looks[0] > 0.4  # Gradio's own loop takes a twentieth of a second for these
 
 
 def test_of_a_session_that_asks_for_it_all_files_that_come_and_go_are_known(tmp_path: Path) -> None:

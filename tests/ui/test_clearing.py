@@ -1,4 +1,4 @@
-"""What visitors sent and got goes after a day, and nothing else does."""
+"""Visitors' uploads and results are deleted after a day, and nothing else is."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MADE = "0123456789abcdef" * 2
 
 @pytest.fixture
 def a_day_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is made now is old."""
+    """Set the clock forward, so that files made now count as old."""
     now = time.time
     monkeypatch.setattr(clearing.time, "time", lambda: now() + KEPT_S + 60)
 
@@ -105,7 +105,7 @@ def test_in_a_folder_for_all_programs_only_gradios_folders_are_cleared(
 
 
 def test_a_folder_that_is_gone_meanwhile_is_no_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two processes clear one folder at the same time."""
+    """As happens when two processes clear the same folder at once."""
     paths = made(tmp_path, f"{NAME}/picture.png", f"{OTHER}/picture.png")
     usual = clearing._entries
 
@@ -131,7 +131,7 @@ def test_the_app_clears_as_it_begins_and_keeps_what_its_page_has(
         gr.Image(str(tmp_path / "picture.png"))
     (own,) = (path for path in cache.rglob("*") if path.is_file())
     (old,) = made(cache, f"{NAME}/picture.png")
-    # As nothing can be made old by those who keep it, what is older than no time is.
+    # Kept files are touched, so they are never old; a very short age makes only the other file old.
     monkeypatch.setattr(clear_away, "__kwdefaults__", {"kept": (), "older_than_s": 0.2})
     time.sleep(0.4)
     begin_clearing(page)

@@ -1,4 +1,4 @@
-"""What the server sends is compressed where that helps, and nothing is held back by it."""
+"""What the server sends is compressed where that helps, without delaying any part of it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ GZIP = {"Accept-Encoding": "gzip"}
 
 
 class Gate:
-    """An endpoint that says a word, and the next one only when it is let go on."""
+    """An endpoint that yields a word, and the next one only once it is released."""
 
     def __init__(self) -> None:
         self.opened = threading.Event()

@@ -20,7 +20,7 @@ from tests.ui.page_parts import Opened, inputs_after
 
 @pytest.fixture
 def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
-    """What the variation tab sends when a picture was given and a count of 2 was chosen."""
+    """What the variation tab sends with a picture given and a count of 2."""
     parts, _ = page
     noise_picture(3).save(tmp_path / "reference.png")
     update = {parts.panel.references.slots[0].image: str(tmp_path / "reference.png"), parts.settings.inputs["count"]: 2}

@@ -1,4 +1,4 @@
-"""What is told of a failure, and what of it the log holds."""
+"""What visitors are told of a failure, and what of it is logged."""
 
 from __future__ import annotations
 

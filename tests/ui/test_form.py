@@ -1,4 +1,4 @@
-"""What the page and the API do with an upload before the engine sees it, and what they say of it."""
+"""What the page and the API do with an upload before the engine sees it, and the messages about it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where there is no room to write anything that is said, and what was drawn comes when room is made."""
+"""On a full disk the page says so, and what was drawn arrives once room is made."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def app(tiny_bundle_dir: Path, disk: Path) -> Iterator[tuple[str, WatchedEngine]
 
 @pytest.fixture
 def filler(disk: Path) -> Iterator[Path]:
-    """A file that leaves no room for anything else."""
+    """A file that fills the disk."""
     path = disk / "filler"
     with path.open("wb", buffering=0) as file:
         try:
@@ -111,7 +111,7 @@ def test_the_page_gets_what_was_drawn_when_it_is_loaded_anew(
         assert "reload this page" in status
         for timer in threading.enumerate():
             if isinstance(timer, threading.Timer) and timer.interval < MINUTE_S:
-                timer.join()  # it takes whoever makes room some time
+                timer.join()  # making room takes a while
         filler.unlink()
         *_, last = runner.resume(kept, [])
         assert len(last[parts.results.gallery]["value"]) == entered["count"]
@@ -147,7 +147,7 @@ def test_the_library_gets_what_was_drawn_when_there_is_room(
 
 
 def running_and_status(runner: Runner, entered: dict[str, Any]) -> tuple[Any, str]:
-    """What the browser keeps, and what the page says, when a drawing has failed."""
+    """Return what the browser keeps and the page's status when drawing has failed."""
     kept, status = "null", ""
     updates = runner.run("mix")(**entered)
     while True:

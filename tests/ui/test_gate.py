@@ -1,4 +1,4 @@
-"""What is turned away before Gradio sees it, and what must not be."""
+"""Requests that are refused before they reach Gradio, and those that must not be."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Disk = namedtuple("Disk", ["total", "used", "free"])
 
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Limits that are reached soon."""
+    """Set low limits."""
     for name in ("LARGEST_BODY", "LARGEST_UPLOADS", "_LOOK_EVERY"):
         monkeypatch.setattr(gate, name, LIMIT)
     monkeypatch.setattr(gate, "_FRAMING", 0)
@@ -35,7 +35,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def pieces(count: int) -> Iterator[bytes]:
-    """A body in pieces, so that nothing says how long it is."""
+    """Yield a body in chunks, so that no header gives its length."""
     for _ in range(count):
         yield b"x" * 50_000
 
@@ -85,7 +85,7 @@ def test_no_painting_area_has_to_send_its_strokes_beside_the_queue(app_url: str)
     editors = {each["id"] for each in config["components"] if each["type"] == "imageeditor"}
     heard = {(part, event) for each in config["dependencies"] for part, event in each["targets"] if part in editors}
     assert editors
-    # One whose changes somebody listens to sends its pictures by a route that is not there.
+    # An editor with such a listener would send its pictures by a route that is not served.
     assert not {event for _, event in heard} & {"change", "input"}
 
 
@@ -142,7 +142,7 @@ def test_an_address_uploads_so_much_an_hour(monkeypatch: pytest.MonkeyPatch, tin
         before = uploaded_files()
         assert [upload(url, count).status_code for count in (9, 9)] == [200, 200]
         kept = uploaded_files()
-        answer = upload(url, 9)  # in pieces
+        answer = upload(url, 9)  # in chunks
         assert answer.status_code == 429
         assert answer.text == (
             "1 MB have been uploaded from your network address within an hour, which is the limit: "
@@ -162,7 +162,7 @@ def test_who_has_the_app_for_themselves_uploads_as_much_as_they_like(
 
 
 def test_an_upload_ends_where_the_room_does(monkeypatch: pytest.MonkeyPatch, app_url: str) -> None:
-    left = iter([10**9, 10**8])  # others take it meanwhile
+    left = iter([10**9, 10**8])  # others use it up meanwhile
     monkeypatch.setattr(uploads.shutil, "disk_usage", lambda _: Disk(10**10, 0, next(left, 10**8)))
     before = uploaded_files()
     answer = upload(app_url, 60)
@@ -222,7 +222,7 @@ FOREIGN = {"origin": "https://evil.example"}
         (FOREIGN, False),
         ({**FOREIGN, "sec-fetch-site": "cross-site"}, False),
         ({**FOREIGN, "x-forwarded-host": "studio.example"}, False),
-        # Proxies: one says by which name the page was reached, another has the browser say that it is its own page.
+        # Proxies: one forwards the host by which the page was reached; with another, the browser reports same-origin.
         ({"origin": "https://studio.example", "x-forwarded-host": "a.example, studio.example:443"}, True),
         ({"origin": "https://studio.example", "sec-fetch-site": "same-origin"}, True),
     ],
@@ -233,7 +233,7 @@ def test_pages_of_others_send_nothing(app_url: str, headers: dict[str, str], is_
     assert (answer.status_code != 403) is is_taken
     if not is_taken:
         assert "sent by another site's page" in answer.json()["error"]
-    # To look is left to Gradio's own rules.
+    # GET requests are left to Gradio's own rules.
     assert httpx.get(f"{app_url}config", headers=headers, timeout=TIMEOUT_S).status_code == 200
 
 

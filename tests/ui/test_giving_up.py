@@ -1,4 +1,4 @@
-"""What nobody waits for any more ends at the next step, however it was given up, and keeps nobody else waiting."""
+"""A job nobody waits for ends at the next step, however it was given up, and does not hold up others."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.engine.conftest import TIMEOUT_S, drawing
 from tests.ui.serving import WatchedEngine, served_engine
 from tests.ui.test_api import PROMISED, REQUIRED
 
-# Some sixteen seconds of drawing, in eight hundred steps.
+# About sixteen seconds of drawing, in eight hundred steps.
 LONG = {"prompt": "a cat", "steps": 100, "count": 8, "seed": 1}
 SHORT = {"prompt": "a dog", "steps": 1, "seed": 2}
 
@@ -36,7 +36,7 @@ def client(served_app: Served) -> Client:
 
 
 def submitted(engine: WatchedEngine, before: int, count: int = 1) -> list[Job]:
-    """The jobs that came to the engine since it had `before`, as soon as there are so many."""
+    """Wait until the engine has `count` jobs beyond the first `before`, and return those."""
     waiting = threading.Event()
     while len(engine.jobs) < before + count:
         waiting.wait(0.02)
@@ -44,12 +44,12 @@ def submitted(engine: WatchedEngine, before: int, count: int = 1) -> list[Job]:
 
 
 def values(**given: Any) -> list[Any]:
-    """What a plain call of /mix sends."""
+    """Return the values a plain call of /mix sends."""
     return [{**PROMISED["/mix"], **given}[name] for name in PROMISED["/mix"] if given.get(name) is not REQUIRED]
 
 
 def begun(client: Client) -> ClientJob:
-    """A long call whose client has its number: cancelled before that, the client tells the server nothing."""
+    """Begin a long call and return it once it has an event id: before that, cancelling does not reach the server."""
     call = client.submit(api_name="/mix", **LONG)
     waiting = threading.Event()
     while call.status().code is Status.STARTING:
@@ -62,7 +62,7 @@ def by_cancelling(url: str) -> Callable[[], Any]:
 
 
 def sent(url: str, call: str, body: str = "") -> Callable[[], Any]:
-    """Send a request without waiting for the head of an answer, which may come late; return what hangs up."""
+    """Send a request without waiting for the response head, which may come late; return a function that hangs up."""
     connection = socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80))
     head = f"{call} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
     connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
@@ -70,7 +70,7 @@ def sent(url: str, call: str, body: str = "") -> Callable[[], Any]:
 
 
 def by_hanging_up(url: str) -> Callable[[], Any]:
-    """The usual two steps, and the connection of the second is closed."""
+    """Make the usual two requests, and return a function that closes the second's connection."""
     event = httpx.post(f"{url}gradio_api/call/mix", json={"data": values(**LONG)}).json()["event_id"]
     return sent(url, f"GET /gradio_api/call/mix/{event}")
 
@@ -81,7 +81,7 @@ def by_hanging_up_on_a_direct_call(url: str) -> Callable[[], Any]:
 
 @pytest.fixture(params=[by_cancelling, by_hanging_up, by_hanging_up_on_a_direct_call])
 def begin(request: pytest.FixtureRequest) -> Callable[[str], Callable[[], Any]]:
-    """Begins a long call; what comes back gives it up."""
+    """A function that begins a long call and returns a function that gives it up."""
     return request.param
 
 
@@ -119,7 +119,7 @@ def test_what_is_given_up_while_it_waits_leaves_the_queue(
 
 
 def test_what_is_given_up_while_its_model_is_loaded_ends(tiny_bundle_dir: Path) -> None:
-    # Nothing can be built while another thread builds, so that loading takes as long as the test wants.
+    # Holding the build lock keeps the model loading for as long as the test needs.
     with BUILD_LOCK, served_engine(tiny_bundle_dir) as (url, engine):
         give_up = by_hanging_up(url)
         (job,) = submitted(engine, 0)
@@ -143,12 +143,12 @@ def test_cancelling_one_of_two_calls_leaves_the_other(served_app: Served, client
     assert settings["seeds"] == [2]
     with pytest.raises(Cancelled):
         job.result(TIMEOUT_S)
-    # The client goes on working.
+    # The client still works.
     assert client.predict(api_name="/mix", **SHORT)[1]["seeds"] == [2]
 
 
 def tab_that_generates(url: str) -> httpx.Client:
-    """A tab of the page on which Generate was pressed, for words alone; closing it is closing the tab."""
+    """Return a tab of the page in which Generate was pressed with words alone; closing the client closes the tab."""
     config = httpx.get(f"{url}config").json()
     components = {each["id"]: each["props"] for each in config["components"]}
     button = next(key for key, props in components.items() if props.get("elem_id") == "mix-generate")

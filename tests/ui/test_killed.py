@@ -1,4 +1,4 @@
-"""A process that is killed in the middle, and the next one over the same library."""
+"""A process killed in the middle of its work, and the next one over the same library."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ DRAWN, LONG, WAITING = (1, 2), 50, tuple(range(101, 111))
 
 @dataclass(frozen=True)
 class Folder:
-    """A library as it lies on the disk, looked at from outside."""
+    """A library on disk, seen from outside the process."""
 
     path: Path
 
     @property
     def pictures(self) -> dict[int, Path]:
-        """Its files by their seeds."""
+        """Its picture files by seed."""
         found = sorted((self.path / "pictures").rglob("*.png"), key=lambda path: path.stat().st_mtime_ns)
         return {(read_settings(path) or {}).get("seed", -1): path for path in found}
 
     @property
     def waiting(self) -> dict[int, int]:
-        """How often each of the requests that wait has been begun, by its seed, in the order in which they came."""
+        """How often each waiting request has been begun, by seed, in the order of arrival."""
         records = []
         for path in (self.path / "waiting").glob("*.json"):
             with suppress(FileNotFoundError):  # it has been drawn meanwhile
@@ -94,7 +94,7 @@ def test_what_waited_is_drawn_after_a_kill_in_order_and_to_the_byte(
 
 
 def drawn_undisturbed(bundle: Path, picture: Path, **values: Any) -> list[bytes]:
-    """The files of a request that nothing came between."""
+    """Return the files of a request that was not interrupted."""
     engine = Engine(ModelManager({bundle.name: entry_from_folder(bundle, name=bundle.name)}, device="cpu"))
     request = GenerateRequest(
         task="variation", model=bundle.name, references=(Reference(image=open_image(picture)),), **values

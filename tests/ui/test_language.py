@@ -1,4 +1,4 @@
-"""The page can be said in every language that there is a file for; a new file is a new language."""
+"""The page is available in every language with a file; a new file adds a language."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The Library tab without a browser: what is found, shown, deleted and brought back."""
+"""The Library tab without a browser: finding, showing, deleting and restoring pictures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def app(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
 @pytest.fixture(autouse=True)
 def _all_are_read_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """However busy the machine is."""
+    """Give reading enough time even on a busy machine."""
     monkeypatch.setattr("ipa_app.ui.library._READING_S", 60)
 
 
@@ -171,7 +171,7 @@ def test_a_heart_makes_a_favourite(view: LibraryView, panel: LibraryPanel, pictu
 
 
 def pressed(view: LibraryView, hearts: dict[str, dict[str, Any]], name: str, act: int, *, liked: bool) -> Any:
-    """What came of a press on a heart, by the picture's name."""
+    """Return the updates that follow a press on a heart, by the picture's name."""
     event = SimpleNamespace(name=name, liked=liked, act=act)
     return next(view.press(hearts, event))  # type: ignore[arg-type]
 

@@ -35,7 +35,7 @@ def quick_page(tiny_bundle_dir: Path) -> Iterator[Opened]:
 
 
 def pictures(page: Opened, **entered: Any) -> list[tuple[str, Update]]:
-    """What live mode shows of a mix by the model "quick": the HTML of each picture, and with what it came."""
+    """Return what live mode shows of a mix by the model "quick": each picture's HTML with its update."""
     parts, studio = page
     given = {**inputs_after(parts, "mix", {}), "prompt": "a cat", "model": "quick", "seed": 3, **entered}
     updates = Live(parts.live, studio=studio).follow("mix")(**given)
@@ -43,14 +43,14 @@ def pictures(page: Opened, **entered: Any) -> list[tuple[str, Update]]:
 
 
 def drawn(page: Opened, **fields: Any) -> Image.Image:
-    """The same mix as the engine draws it when it is asked alone, as the page shows it."""
+    """Return the same mix as the engine draws it alone and the page shows it."""
     request = GenerateRequest(task="mix", model="quick", **{"prompt": "a cat", "seed": 3, **fields})
     image = page[1].engine.submit(request, live=True).result().images[0]
     return picture_in(inline_picture(on_white(image), alt=Message("page.live_picture"), css_class="ipa-live"))
 
 
 def has_begun(studio: Studio, job: str) -> None:
-    """Wait until it is a job's turn."""
+    """Wait until a job no longer waits its turn."""
     until(lambda: not studio._jobs[job].job.waits)  # type: ignore[union-attr]
 
 
@@ -120,7 +120,7 @@ def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
 ) -> None:
     parts, studio = page
     live, begun = Live(parts.live, studio=studio), UnderWay(studio)
-    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)  # however busy the machine is
+    monkeypatch.setattr("ipa_app.ui.live._FINISHES_S", 3600.0)  # long enough for a busy machine
     job = begun.submit(GenerateRequest(task="mix", prompt="a cat", steps=3))
     has_begun(studio, job)
     live.overtake(begun)
@@ -177,7 +177,7 @@ def test_what_comes_after_a_draft_is_not_drawn_once_a_newer_picture_is_wanted(
     job = begun.submit(whole)
     live.overtake(begun)
     with pytest.raises(Cancelled):
-        list(studio.follow(job))  # something is shown already, so that this is not waited for
+        list(studio.follow(job))  # a picture is shown already, so this one is not waited for
     early = UnderWay(studio)
     draft = early.submit(replace(whole, steps=3))
     has_begun(studio, draft)

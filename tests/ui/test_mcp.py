@@ -1,4 +1,4 @@
-"""Language models are given the public endpoints as tools, and nothing else of the page."""
+"""Language models get the public endpoints as tools, and nothing else of the page."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def mcp_url(tiny_bundle_dir: Path) -> Iterator[str]:
 
 
 def ask(url: str, question: Callable[[ClientSession], Awaitable[Any]], *, source: str = "127.0.0.1") -> Any:
-    """Ask something of the tools, from an address of this machine."""
+    """Ask the MCP server something, from a given address of this machine."""
 
     async def talk() -> Any:
         transport = httpx.AsyncHTTPTransport(local_address=source)
@@ -64,7 +64,7 @@ def test_every_parameter_of_a_tool_is_described_with_its_default(mcp_url: str) -
 
 
 async def told_of_progress(*_: Any) -> None:
-    """Take what is told, which has Gradio answer in another way."""
+    """Ignore progress; a callback for it makes Gradio answer in a different way."""
 
 
 @pytest.mark.parametrize("progress", [None, told_of_progress])
@@ -100,7 +100,7 @@ def test_the_address_of_an_upload_is_as_good_as_the_picture(mcp_url: str, pictur
 
 
 def counted(model: Path, arguments: dict[str, str]) -> list[bool]:
-    """Call a tool from one address twice, then from another one; return which were told that 1 MB is the most."""
+    """Call a tool twice from one address and once from another; return which calls were refused for the 1 MB limit."""
     with served(model, mcp_server=True, server_name="0.0.0.0") as address:
         url = f"http://127.0.0.1:{httpx.URL(address).port}/gradio_api/mcp/"
         answers = [
@@ -157,7 +157,7 @@ def test_words_that_begin_as_a_data_url_are_words(mcp_url: str) -> None:
 
 
 def posted(url: str, tool: str, arguments: str) -> httpx.Response:
-    """Send a call as it is written, which no client of the MCP library would."""
+    """Send a call as raw text, as no MCP client library would."""
     params = f'{{"name": "{tool}", "arguments": {arguments}}}'
     call = f'{{"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {params}}}'
     headers = {"Accept": "application/json, text/event-stream", "Content-Type": "application/json"}

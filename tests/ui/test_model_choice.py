@@ -1,4 +1,4 @@
-"""Choosing a model that is not there yet: what the page says, and which model requests go to meanwhile."""
+"""Choosing a model that is not downloaded yet: what the page says, and which model requests use meanwhile."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def far(hub_entry: Callable[..., ModelEntry]) -> ModelEntry:
 def page(
     hub: FakeHub, far: ModelEntry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[tuple[ModelChoice, Parts, ModelManager]]:
-    """A page with a model that cannot be loaded for want of files, and one on the Hub."""
+    """A page with one model that fails to load and one on the Hub."""
 
     def no_model(*_: object) -> None:
         raise UserError.plain("These files are no model.")

@@ -1,4 +1,4 @@
-"""What an operator asks of a running app, and how it ends."""
+"""The operator's requests to a running app, and how it shuts down."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_one_that_draws_with_another_model_is_healthy(tiny_bundle_dir: Path, tmp
 def test_numbers_are_counted(served_app: tuple[str, WatchedEngine]) -> None:
     url, _ = served_app
     Client(url, verbose=False).predict(api_name="/mix", **SHORT)
-    # Its pictures are there a moment before it is counted.
+    # Its pictures arrive a moment before it is counted.
     until(lambda: 'ipa_requests_total{outcome="done"}' in httpx.get(f"{url}metrics").text)
     assert "ipa_waiting 0.0" in httpx.get(f"{url}metrics").text
 
@@ -94,7 +94,7 @@ def free_port() -> int:
 def running_app(
     bundle: Path, temporary: Path, *, library: Path | None = None
 ) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """`python app.py` over a tiny model, as soon as it can draw; it keeps things in `library`, by default nowhere."""
+    """Run `python app.py` over a tiny model, and yield once it can draw; it has no library unless one is given."""
     port = free_port()
     environment = {
         **os.environ,
@@ -129,7 +129,7 @@ def running_app(
 
 
 def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run an app that cannot be served, with these settings, until it has ended."""
+    """Run an app that cannot be served, with these settings, until it exits."""
     environment = {
         **os.environ,
         "GRADIO_SERVER_PORT": str(free_port()),
@@ -198,7 +198,7 @@ def test_a_process_that_is_told_to_end_finishes_what_it_draws_and_tells_those_wh
 ) -> None:
     with running_app(tiny_bundle_dir, tmp_path) as (url, process):
         order = {"model": tiny_bundle_dir.name, "prompt": "a cat", "steps": 100, "count": 2, "seed": 1}
-        # A client that nobody holds is closed.
+        # An unreferenced client is closed.
         clients = [Client(url, verbose=False, download_files=str(tmp_path)) for _ in range(2)]
         first, waiting = (begun(client.submit(api_name="/mix", **order)) for client in clients)
         process.send_signal(signal.SIGTERM)

@@ -44,7 +44,7 @@ def test_the_page_is_built_without_importing_a_model_library(tiny_bundle_dir: Pa
 
 
 def test_what_cannot_be_a_model_does_not_keep_the_app_from_starting(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    """It is named on the page, in the log and by /models, and the other models work."""
+    """The page, the log and /models name it, and the other models work."""
     (tmp_path / "dream.ckpt").write_bytes(b"PK")
     code = """
 import json, app
@@ -168,7 +168,7 @@ def whole_page(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) 
 
 
 def test_no_choice_is_looked_for_among_those_of_before(whole_page: gr.Blocks) -> None:
-    """Another model, adapter or picture changes what there is to choose; Gradio would refuse what is new."""
+    """Another model, adapter or picture changes the choices, and Gradio would check a new one against the old."""
     choices = (gr.Radio, gr.Dropdown, gr.CheckboxGroup)
     checked = [
         (listener.name, each.elem_id)
@@ -182,13 +182,13 @@ def test_no_choice_is_looked_for_among_those_of_before(whole_page: gr.Blocks) ->
 
 def test_of_several_quick_acts_the_last_one_counts(whole_page: gr.Blocks) -> None:
     acts = {"select", "input", "change", "upload"}
-    # What the page does by itself never takes so long that it is asked for again meanwhile.
+    # Events of the page itself are too short to be triggered again meanwhile.
     asking = [each for each in whole_page.get_config_file().get("dependencies", ()) if each["backend_fn"]]
     told = [each for each in asking if acts & {name for _, name in each["targets"]}]
     by_inputs = [each for each in told if not each["collects_event_data"]]
     assert len(by_inputs) > 20
     assert {each["trigger_mode"] for each in by_inputs} == {"always_last"}
-    # What an event tells is lost where Gradio is to heed the last one only: it tells of the first again.
+    # With "always_last" Gradio would lose an event's data: it sends the first event's again.
     told_by_event = [each["id"] for each in told if each["collects_event_data"]]
     assert len(told_by_event) > 4
     assert {(whole_page.fns[each].trigger_mode, whole_page.fns[each].concurrency_limit) for each in told_by_event} == {
@@ -207,7 +207,7 @@ def test_with_another_model_other_words_are_unknown(whole_page: gr.Blocks) -> No
 
 
 def test_no_script_loses_what_it_is_given(whole_page: gr.Blocks) -> None:
-    """Gradio drops the properties of a part of HTML that an event names before the part's tab is opened."""
+    """Gradio drops the props of an HTML component that an event updates before the component's tab is opened."""
     named = {part._id: part for listener in whole_page.fns.values() for part in listener.outputs}
     assert [part.elem_id for part in named.values() if isinstance(part, gr.HTML) and part.props] == []
 

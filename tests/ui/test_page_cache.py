@@ -1,4 +1,4 @@
-"""The page is made once for everybody who reaches it at an address, and is what Gradio would have answered."""
+"""The page is built once per address it is reached at, and is the same as Gradio's own answer."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def asked(url: str, **headers: str) -> httpx.Response:
 
 
 def root_of(answer: httpx.Response) -> str:
-    """The address of the page as it says itself."""
+    """Return the page's address as it states it."""
     found = re.search(r"window\.gradio_config = (\{.*?\});</script>", answer.text)
     assert found
     return json.loads(found[1])["root"]
 
 
 def by_gradio(url: str) -> httpx.Response:
-    """What Gradio itself answers."""
+    """Return Gradio's own answer."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(page_cache, "_is_for_everybody", lambda _scope: False)
         return asked(url, accept_encoding="identity")

@@ -1,4 +1,4 @@
-"""Pictures that a page loads while a later event, or another page, keeps the same picture again."""
+"""Pictures a page loads while a later event, or another page, saves the same picture again."""
 
 from __future__ import annotations
 

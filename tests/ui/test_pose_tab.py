@@ -1,4 +1,4 @@
-"""Keypoints from strangers on their way into the editor and into a request."""
+"""Untrusted keypoints on their way into the editor and into a request."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_the_size_of_the_picture_is_asked_for_where_keypoints_do_not_say_it(tmp_
     for answered in (read_keypoints(people, *size), read_keypoints_file(upload, *size)):
         assert json.loads(answered[0]) == json.loads(WAVING)
         assert answered[1] == ""
-    # What the file says itself counts more.
+    # The size in the file takes precedence.
     assert json.loads(read_keypoints(WAVING, 100, 50)[0]) == json.loads(WAVING)
     with pytest.raises(gr.Error, match="cannot be opened as a picture"):
         read_canvas(upload)
@@ -117,7 +117,7 @@ def finder_of(parts: Parts) -> PoseFinder:
 
 
 def found(opened: Opened, picture: Path | None, **options: Any) -> list[Update]:
-    """What the button changes on the page, one after the other."""
+    """Return the page's updates when the button is pressed, in order."""
     parts, studio = opened
     finder = finder_of(parts)
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)

@@ -1,4 +1,4 @@
-"""What the server does for those who show the app to others: nothing is kept, and visitors are forgotten."""
+"""The server side of presentation mode: nothing is kept, and visitors are forgotten."""
 
 from __future__ import annotations
 
@@ -94,4 +94,4 @@ def test_who_brought_the_same_picture_keeps_it_when_a_visitor_is_forgotten(app_u
     forget(json.dumps([{"path": str(mine)}]), None)
     assert [path.exists() for path in (mine, of_another, by_a_program)] == [False, True, True]
     assert of_another.read_bytes() == buffer.getvalue()
-    assert uploaded() == by_a_program  # with every call the same: it takes its room once
+    assert uploaded() == by_a_program  # the same file with every call, so its space is taken only once

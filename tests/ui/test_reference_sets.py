@@ -1,4 +1,4 @@
-"""Sets of pictures on the page: saved, found after a restart, handed on as a file, deleted."""
+"""Sets of pictures on the page: saved, found after a restart, passed on as a file, deleted."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def sets_of(page: Opened) -> Sets:
 
 
 def sent(page: Opened, folder: Path) -> dict[str, Any]:
-    """What the page sends of two pictures, the second with a range and a place of its own."""
+    """Return what the page sends for two pictures, the second with its own range and place."""
     parts, _ = page
     paths = [folder / f"{number}.png" for number in range(2)]
     for number, path in enumerate(paths):

@@ -1,4 +1,4 @@
-"""The reference pictures without a browser: what other pictures have taken the place of comes back."""
+"""The reference pictures without a browser: what other pictures have replaced comes back."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ def picture(number: int) -> str:
 
 
 def set_out() -> list[Filling]:
-    """Two pictures, of which everything is said that can be said: the second counts where it is painted to."""
+    """Return two pictures with all their settings given; the second counts in a painted place."""
     first = {"view": "crop", "centre_x": 0.2, "weight": 0.5, "region": "left", "region_prompt": "a hat"}
     second = {"view": "pad", "start": 0.25, "region": "painted", "region_softness": 2, "region_mask": MASK}
     return [Filling(path=picture(1), said=first), Filling(path=picture(2), said=second)]
 
 
 def sent_after(references: References, update: Update) -> dict[str, Any]:
-    """What the page sends of the references after an update."""
+    """Return what the page sends for the references after an update."""
     return {name: value_after(part, update) for name, part in references.inputs.items()}
 
 
 def held(references: References, update: Update) -> list[Any]:
-    """What is in the slots after an update, their pictures and masks by what is to be seen."""
+    """Return what is in the slots after an update; pictures and masks as their pixels."""
     sent = sent_after(references, update)
     read, _ = read_references(sent, task="variation")
     return [{**vars(each), "image": each.image.tobytes(), "region_mask": seen(each.region_mask)} for each in read]
@@ -53,7 +53,7 @@ def seen(mask: Image.Image | None) -> bytes | None:
 
 
 def over(references: References, update: Update) -> Replaced:
-    """What a handler is told of the references after an update, over which it fills the slots."""
+    """Return what a handler that refills the slots receives of the references after an update."""
     told = json.dumps(list(sent_after(references, update).values()))
     shown, before = (value_after(part, update) for part in (references.shown, references.before))
     return Replaced(told=told, shown=shown, before=before)

@@ -1,4 +1,4 @@
-"""Where references count, as programs say it and as the page shows it."""
+"""Where references count, as programs state it and as the page shows it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A job outlives the page that started it, long enough for the page to be loaded anew."""
+"""A job outlives the page that started it, long enough for the page to be reloaded."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
 
 
 def left_while_running(runner: Runner, updates: Iterator[dict[Any, Any]]) -> dict[str, Any]:
-    """Leave the page at the first progress; what the browser keeps."""
+    """Leave the page at the first progress; return what the browser keeps."""
     kept = None
     for update in updates:
         kept = update.get(runner.results.running) or kept
@@ -67,7 +67,7 @@ def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> 
 
 
 def stopped(studio: Studio) -> list[str]:
-    """How many requests have been stopped, as the metrics count them."""
+    """Return the metrics' count of stopped requests, as its lines of text."""
     lines = studio.engine.metrics.text().decode().splitlines()
     return [line for line in lines if line.startswith('ipa_requests_total{outcome="stopped"}')]
 
@@ -75,7 +75,7 @@ def stopped(studio: Studio) -> list[str]:
 def test_whoever_comes_back_soon_finds_the_job_going_on_though_others_wait(
     page: Opened, runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(studio_module, "_RELOADED_S", 3600.0)  # however busy the machine is
+    monkeypatch.setattr(studio_module, "_RELOADED_S", 3600.0)  # long enough for a busy machine
     before = stopped(page[1])
     kept = left_while_running(runner, runner.run("variation")(**{**entered, "count": 1}))
     other = page[1].submit(GenerateRequest(task="mix", prompt="a cat", steps=1))
@@ -146,7 +146,7 @@ def test_a_job_that_nobody_comes_back_for_is_stopped(
 
 @pytest.mark.parametrize("kept", [None, {}, {"job": "no such job"}, {"job": 3, "series": []}, "text"])
 def test_what_a_browser_made_up_or_does_not_have_changes_nothing(runner: Runner, kept: Any) -> None:
-    """Not even what is kept: by the time that it arrives a job may have begun."""
+    """Not even what the browser keeps: by the time this arrives, a job may have begun."""
     assert list(runner.resume(kept, [])) == [{runner.results.running: gr.skip()}]
 
 
@@ -165,7 +165,7 @@ def test_a_job_of_another_tab_is_left_to_it_until_that_is_closed(
 
 
 def test_no_more_than_a_few_follow_one_job(page: Opened, runner: Runner, entered: dict[str, Any]) -> None:
-    """A browser may ask for the same job any number of times, and each takes a place from other visitors."""
+    """A browser may ask for the same job any number of times, and each time takes a place from other visitors."""
     updates = runner.run("variation")(**{**entered, "steps": 100, "count": 1})
     kept = next(json.loads(each[runner.results.running]) for each in updates if runner.results.running in each)
     followers = [runner.resume(kept, []) for _ in range(MOST_FOLLOWERS - 1)]

@@ -1,4 +1,4 @@
-"""Calls that are written by hand, and not as any client does it, are understood or answered in a sentence."""
+"""Hand-written calls, such as no client sends, are understood or answered in a sentence."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_a_path_that_was_never_uploaded_is_refused(app_url: str, path: str, capl
     stolen = {"path": path, "meta": {"_type": "gradio.FileData"}}
     call = f"{app_url}gradio_api/call/variation"
     values = [*{**PROMISED["/variation"], "reference": stolen}.values()]
-    body = json.dumps({"data": values})  # writes half a character, which httpx cannot
+    body = json.dumps({"data": values})  # allows a lone surrogate, which httpx cannot encode
     event = httpx.post(call, content=body, headers={"content-type": "application/json"}).json()
     answer = httpx.get(f"{call}/{event['event_id']}", timeout=60).text
     assert "reference is a file that was not uploaded here" in answer

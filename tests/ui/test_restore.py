@@ -33,7 +33,7 @@ from tests.ui.test_references import over
 
 
 def result_file(studio: Studio, request: GenerateRequest) -> str:
-    """The first file that comes out of a request."""
+    """Carry out a request and return its first file."""
     job_id = studio.submit(request)
     *_, result = studio.follow(job_id)
     assert isinstance(result, GenerateResult)
@@ -45,7 +45,7 @@ def drop(page: Opened, path: str | Path) -> dict[Any, Any]:
     return Restorer(parts, studio=studio).from_upload({"path": str(path)})
 
 
-# A fast picture has the guidance of its way, whatever was asked for, and without guidance no picture to stay away from.
+# A fast picture takes its guidance from the fast way, whatever was requested; without guidance, no negative reference.
 FAST: dict[str, Any] = {"speed": "fast", "guidance_scale": 0, "negative_reference": None}
 BEST: dict[str, Any] = {"speed": "best"}
 
@@ -66,7 +66,7 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
     monkeypatch.setattr(studio, "submit", lambda request, **more: (sent.append(request), submit(request, **more))[1])
     runner = Runner(studio=studio, results=parts.results, tabs=parts.tabs)
     *_, last = runner.run(task)(**inputs_after(parts, task, update))
-    # A width that is the model's own need not be asked for.
+    # A width that is the model's own is sent as 0.
     own = {} if request.image else {"width": 0}
     assert differences(sent[0], replace(request, **own)) == []
     assert "Everything is set as it was. Press" in update[parts.restore.note]
@@ -76,7 +76,7 @@ def test_a_dropped_result_makes_the_same_request_and_the_same_file(
 
 
 def test_what_is_a_fast_ways_own_is_not_set_for_best(page: Opened) -> None:
-    """Whoever chooses Best then has the model's usual numbers; the same picture is drawn as long as it is Fast."""
+    """With Best chosen afterwards, the model's usual numbers apply; with Fast kept, the same picture is drawn."""
     parts, studio = page
     path = result_file(studio, sample_request("mix", steps=0, guidance_scale=0))
     noted = read_settings(path)
@@ -326,7 +326,7 @@ def test_what_another_file_says_never_becomes_markup(page: Opened, tmp_path: Pat
 
 
 def test_a_usual_size_is_set_as_0_as_it_counts_on_every_tab(page: Opened) -> None:
-    """A picture that is inpainted next would be squeezed to the size of the one that was taken settings from."""
+    """Otherwise a picture inpainted next would be squeezed to the size of the picture whose settings were taken."""
     parts, studio = page
     made = result_file(studio, GenerateRequest(task="mix", prompt="a cat", model="other", steps=1))
     noted = read_settings(made)

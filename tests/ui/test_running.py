@@ -1,4 +1,4 @@
-"""What a page has under way: one thing at a time, which can be stopped from its beginning."""
+"""What a page has under way: one thing at a time, which can be stopped from its start."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def entered(page: Opened, tmp_path: Path) -> dict[str, Any]:
 
 @pytest.fixture
 def submitted(page: Opened, monkeypatch: pytest.MonkeyPatch) -> list[Job | Series]:
-    """All that was put into the engine's queue."""
+    """All jobs and series that were put into the engine's queue."""
     jobs: list[Job | Series] = []
     _, studio = page
 
@@ -76,7 +76,7 @@ def test_what_is_pressed_while_something_begins_begins_nothing(
         if runner.results.gallery in update:
             break
     assert len(submitted) == 1
-    # The page has heard that it is over, and what brought that about has yet to go on.
+    # The page has been told that the job is over, but the generator that said so has not finished.
     *_, last = runner.run("variation")(**entered)
     assert (len(submitted), len(last[runner.results.gallery]["value"])) == (2, 1)
     first.close()  # type: ignore[attr-defined]

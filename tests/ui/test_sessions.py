@@ -1,4 +1,4 @@
-"""What is kept of visitors does not grow with them."""
+"""The data kept for visitors does not grow with their number."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from tests.waiting import until
 
 @pytest.fixture
 def gone() -> list[str]:
-    """What the sessions that went away held."""
+    """The states of sessions that were dropped."""
     return []
 
 
 @pytest.fixture
 def sessions(gone: list[str]) -> tuple[Sessions, gr.State]:
-    """Room for three."""
+    """Sessions with room for three, and a state."""
     with StudioBlocks(analytics_enabled=False) as page:
         state = gr.State("", delete_callback=gone.append)
         gr.Textbox("a text")
@@ -100,7 +100,7 @@ def test_an_open_page_keeps_its_states_whatever_names_are_made_up() -> None:
             for name, beat in zip("abcd", beats, strict=True):
                 pages.enter_context(httpx.stream("GET", beat, timeout=TIMEOUT_S))
                 said_before(url, name, name)
-            assert gone == ["a"]  # there is no room for four pages either
+            assert gone == ["a"]  # pages are dropped as well: there is no room for four
             for number in range(20):
                 said_before(url, "x", f"made up {number}")
             assert set(gone) == {"a", "x"}
@@ -138,7 +138,7 @@ def test_components_are_not_described_for_each_session(sessions: tuple[Sessions,
     assert list(sessions[0]["a"].components) == []
     by_gradio = StateHolder()
     by_gradio.set_blocks(sessions[0].blocks)
-    # So that whoever raises Gradio's version sees whether there is still anything to be left out.
+    # So that an upgrade of Gradio shows whether there is still anything to leave out.
     assert list(by_gradio["a"].components)
 
 
@@ -182,5 +182,5 @@ def test_names_of_the_usual_length_are_taken(app_url: str) -> None:
 
 
 def test_pages_of_the_app_say_that_they_are_open(app_url: str) -> None:
-    """Gradio's page keeps a connection for its session where it is told to, and only then counts as open."""
+    """Gradio's page holds a connection open for its session only if told to, and only then counts as open."""
     assert httpx.get(f"{app_url}config", timeout=TIMEOUT_S).json()["connect_heartbeat"]

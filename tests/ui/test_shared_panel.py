@@ -1,4 +1,4 @@
-"""What the reference panel answers: the square that is looked at, and previews."""
+"""The reference panel's answers: the square that is viewed, and previews."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A picture's recipe, opened on another page: by its link, and by its file."""
+"""A picture's recipe opened on another page, through its link and through its file."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def result_file(studio: Studio, **fields: Any) -> str:
 
 @pytest.fixture(autouse=True)
 def told(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """What is said at once, wherever the page is scrolled to."""
+    """The messages shown at once, wherever the page is scrolled to."""
     sentences: list[str] = []
     monkeypatch.setattr("gradio.Info", sentences.append)
     return sentences
@@ -70,7 +70,7 @@ def test_pictures_that_are_shipped_with_the_app_are_found_again(page: Opened, tm
 
 
 def with_contents(sent: Any) -> Any:
-    """What is sent, with what each file holds in place of its path: all of them have one of their own."""
+    """Replace each file's path with its content, as every page has files of its own."""
     if isinstance(sent, dict):
         return {name: with_contents(value) for name, value in sent.items()}
     is_file = isinstance(sent, str) and sent.startswith(get_upload_folder())

@@ -1,4 +1,4 @@
-"""After a storm of visitors nobody is stuck, nothing is lost, and nothing is left over."""
+"""After a storm of visitors nothing is stuck, lost or left over."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ MOST_GROWTH = 1.05
 
 @pytest.fixture(scope="module")
 def alone(tiny_bundle_dir: Path) -> Mapping[str, list[bytes]]:
-    """What each wish comes to when nobody else is there."""
+    """The pixels of each request, drawn with no other visitors."""
     engine = Engine(ModelManager({"toybox": entry_from_folder(tiny_bundle_dir, name="toybox")}, device="cpu"))
     drawn = {
         name: pixels(engine.submit(GenerateRequest(**wish)).result(TIMEOUT_S))  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ def alone(tiny_bundle_dir: Path) -> Mapping[str, list[bytes]]:
 
 @contextmanager
 def opened(bundle: Path, library: Library) -> Iterator[tuple[WatchedStudio, WatchedJobs]]:
-    """A studio whose model is not loaded yet, and in whose queue there is not room for everybody."""
+    """Yield a studio whose model is not loaded yet and whose queue is too short for all visitors, and its engine."""
     manager = ModelManager({"toybox": entry_from_folder(bundle, name="toybox")}, device="cpu")
     engine = WatchedJobs(manager, limits=Limits(total=3 * VISITORS, each=4))
     keeper = LibraryKeeper(library, shows=True)
@@ -54,7 +54,7 @@ def opened(bundle: Path, library: Library) -> Iterator[tuple[WatchedStudio, Watc
 
 
 def check_nothing_is_left(studio: WatchedStudio, engine: WatchedJobs, library: Library, *, threads: int) -> None:
-    """Wait until all is quiet: whoever went away has half a second at most to be noticed."""
+    """Wait until all is quiet; a visitor's leaving is noticed within half a second."""
     until(lambda: len(engine.ends) == len(engine.submitted), "a job is stuck")
     until(lambda: not any(map(studio.knows, studio.asked)), "a job that nobody follows is remembered")
     assert engine.ends == Counter(dict.fromkeys(engine.submitted, 1))
@@ -63,9 +63,9 @@ def check_nothing_is_left(studio: WatchedStudio, engine: WatchedJobs, library: L
     until(lambda: threading.active_count() <= threads, f"threads are left: {threading.enumerate()}")
     until(lambda: gc.collect() >= 0 and not engine.alive, "a job is still in memory")
     until(lambda: not library.waiting.records(), "a request waits in the library")
-    # A record goes a moment before its pictures.
+    # A record is deleted a moment before its pictures.
     until(lambda: not [*library.folder.glob("waiting/pictures/*")], "pictures of no request are kept")
-    # What was drawn though it was stopped is written last of all.
+    # Jobs that were drawn although stopped are written last.
     until(lambda: not [*library.folder.rglob("*.part")], "half of a file is left")
 
 

@@ -1,4 +1,4 @@
-"""What the page tells of a job and of a model: how memory is used, and what a safety checker withheld."""
+"""What the page says about a job and a model: how memory is used, and what a safety checker withheld."""
 
 from __future__ import annotations
 
@@ -50,10 +50,10 @@ def drawn(runner: Runner, entered: dict[str, Any]) -> Mapping[Any, Any]:
 
 
 def withhold(monkeypatch: pytest.MonkeyPatch, model: LoadedModel, *, every: int) -> None:
-    """Let a safety checker take every second picture, or every third, and so on, for unsuitable."""
+    """Install a safety checker that flags every `every`-th picture."""
     numbers = itertools.count(1)
     checker = SimpleNamespace(flags=lambda _: next(numbers) % every == 0)
-    # The model is frozen, as nothing in it changes from call to call.
+    # LoadedModel is a frozen dataclass.
     monkeypatch.setitem(vars(model), "safety", checker)
 
 

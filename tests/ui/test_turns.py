@@ -1,4 +1,4 @@
-"""Large pictures are opened a few at a time, and not at all where there is no room for them."""
+"""Large pictures are opened a few at a time, and not at all if there is no room for them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LARGE, SMALL = (3000, 2000), (300, 200)
 
 
 class Opening:
-    """Counts who opens a picture at the same time, and lets nobody end before it is told to."""
+    """Counts how many pictures are being opened at once, and holds each until told to go on."""
 
     def __init__(self) -> None:
         self.inside = 0
@@ -94,7 +94,7 @@ def test_those_who_come_when_many_wait_are_told_so_at_once(
     assert [str(error) for error in refused] == [
         "Many large pictures are being opened right now: please try again in a minute."
     ]
-    # Whoever ends makes room for others.
+    # The finished ones have made room.
     assert build_request("variation", sent["large"]).references
 
 

@@ -1,4 +1,4 @@
-"""Drawing on a GPU that is lent for a call: what crosses to the other process, and what is said when there is none."""
+"""Drawing on a GPU lent for one call: what is passed to the other process, and the messages when there is none."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ VISITOR: ContextVar[str] = ContextVar("visitor", default="nobody")
 
 
 class Lender:
-    """Plays `spaces.GPU`: what goes to the decorated function and comes from it is pickled, as between processes."""
+    """A fake `spaces.GPU`: arguments and results of the decorated function are pickled, as between processes."""
 
     def __init__(self) -> None:
         self.seconds: list[int] = []
@@ -324,7 +324,7 @@ def test_a_model_that_cannot_be_loaded_is_left_out_and_the_others_work(
 
 @pytest.mark.slow
 def test_with_the_real_package_and_a_played_gpu(tiny_bundle_dir: Path, tmp_path: Path) -> None:
-    """Its forked process, queues and packed tensors are real; see the rehearsal."""
+    """Its forked process, queues and packed tensors are real; see zero_gpu_rehearsal."""
     pytest.importorskip("spaces", reason="needs the package spaces")
     command = [sys.executable, "-m", "tests.ui.zero_gpu_rehearsal", str(tiny_bundle_dir)]
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path)}
@@ -350,6 +350,6 @@ def test_with_the_real_package_and_a_played_gpu(tiny_bundle_dir: Path, tmp_path:
     assert [path for path, _ in asked].count("/allow") == 1
     allowed = next(values for path, values in asked if path == "/allow")
     assert int(allowed["pid"]) != told["parent"]
-    # All but the third came from a visitor.
+    # The third request did not come from a visitor.
     tokens = [values.get("token") for path, values in asked if path == "/schedule"]
     assert tokens == ["a.e30.c", "a.e30.c", None, "a.e30.c", "a.e30.c"]

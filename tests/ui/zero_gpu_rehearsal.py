@@ -1,7 +1,7 @@
-"""The whole app on a ZeroGPU that is played: `python -m tests.ui.zero_gpu_rehearsal MODEL_FOLDER`, printing JSON.
+"""The whole app on a simulated ZeroGPU: `python -m tests.ui.zero_gpu_rehearsal MODEL_FOLDER`, printing JSON.
 
-Real are the package `spaces` in its ZeroGPU mode (its pretended CUDA, its tensors packed to disk, its forked process
-and queues), Gradio and the app. Played are the service that lends GPUs, and the GPU: "cuda" is main memory.
+The package `spaces` in its ZeroGPU mode (its fake CUDA, its tensors packed to disk, its forked process and queues),
+Gradio and the app are real. The service that lends GPUs and the GPU are simulated: "cuda" is main memory.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ USED_UP = {"left": 3, "wait": "PT1H2M3S"}
 
 
 class Lender(BaseHTTPRequestHandler):
-    """Plays the service that lends GPUs; notes what it is asked."""
+    """A fake of the service that lends GPUs; notes the requests it gets."""
 
     asked: list[tuple[str, dict[str, str]]] = []
     is_used_up = False
 
     def do_POST(self) -> None:  # noqa: N802 - the base class calls it so
-        """Answer as the client in `spaces` expects it."""
+        """Answer as the client in `spaces` expects."""
         url = urlsplit(self.path)
         values = {name: each[0] for name, each in parse_qs(url.query).items()}
         self.asked.append((url.path, values))
@@ -46,11 +46,11 @@ class Lender(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def log_message(self, *_: object) -> None:
-        """Keep quiet."""
+        """Log nothing."""
 
 
 def play_zero_gpu() -> None:
-    """Make this process one on ZeroGPU; before anything imports torch."""
+    """Set this process up as one on ZeroGPU. Call it before anything imports torch."""
     lender = ThreadingHTTPServer(("127.0.0.1", 0), Lender)
     threading.Thread(target=lender.serve_forever, daemon=True).start()
     os.environ |= {
@@ -69,7 +69,7 @@ def play_zero_gpu() -> None:
 
 
 def bring_back(callback: Any = None) -> None:
-    """Play the GPU's memory: read the packed tensors from disk into main memory, and have models work there."""
+    """Simulate the GPU's memory: read the packed tensors from disk into main memory, and make models use the CPU."""
     import gc
 
     import torch
@@ -91,7 +91,7 @@ def bring_back(callback: Any = None) -> None:
 
 
 def main(folder: Path) -> dict[str, Any]:
-    """Open the page, draw, stop, run out of GPU time, and tell what happened."""
+    """Open the page, draw, stop, run out of GPU time, and return what happened."""
     play_zero_gpu()
     from gradio_client import Client
 
@@ -119,7 +119,7 @@ def main(folder: Path) -> dict[str, Any]:
 
 
 def stop_one(engine: Engine) -> int:
-    """Stop a long request at its first step; tell at which step it stopped."""
+    """Stop a long request at its first step; return the step at which it stopped."""
     job = engine.submit(GenerateRequest(task="mix", prompt="a cat", steps=100, count=8))
     last = 0
     with contextlib.suppress(Cancelled):

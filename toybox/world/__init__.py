@@ -1,4 +1,4 @@
-"""The drawn world of toy characters: attributes, pictures, keypoints, masks and captions."""
+"""The toy world: attributes of its characters, and their pictures, keypoints, masks and captions."""
 
 from __future__ import annotations
 

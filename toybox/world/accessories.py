@@ -68,7 +68,7 @@ def _headphones(line: str, band: str) -> str:
 
 
 def headwear(subject: Subject) -> str:
-    """What the subject wears on the head; empty for a scarf or nothing."""
+    """Return what the subject wears on its head; empty for a scarf or no accessory."""
     if subject.accessory in (NONE, "scarf"):
         return ""
     color = PALETTE[subject.accessory_color]
@@ -85,7 +85,7 @@ def headwear(subject: Subject) -> str:
 
 
 def neckwear(subject: Subject) -> str:
-    """A scarf, or nothing."""
+    """Return the scarf; empty for any other accessory or none."""
     if subject.accessory != "scarf":
         return ""
     color = PALETTE[subject.accessory_color]

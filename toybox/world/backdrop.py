@@ -1,4 +1,4 @@
-"""Places: a soft picture behind the figure, 256 x 256 units, the ground at about y = 200."""
+"""Backgrounds: a soft picture behind the figure, 256 x 256 units, the ground at about y = 200."""
 
 from __future__ import annotations
 
@@ -193,6 +193,6 @@ _PLACES: dict[str, Callable[[Scene, random.Random], str]] = {
 
 
 def backdrop(scene: Scene) -> str:
-    """The scene's place; `scene.seed` fixes its small things."""
-    # Another stream than the joints', so that a pose and a place can change apart.
+    """Return the scene's background; `scene.seed` fixes its small details."""
+    # A separate random stream from the joints', so that a change to one does not change the other.
     return _PLACES[scene.background](scene, random.Random(scene.seed ^ 0x5EED))

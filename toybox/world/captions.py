@@ -1,4 +1,4 @@
-"""Captions: a view in words, worded as people would, and the list of all those words."""
+"""Captions: views described in words as people would, and the vocabulary of the captions."""
 
 from __future__ import annotations
 
@@ -86,7 +86,7 @@ def _join(items: list[str]) -> str:
 
 
 class _Wording:
-    """Picks wordings and decides what is said; without a generator everything is said, canonically."""
+    """Choose wordings and which attributes to mention; without a generator, all of them in the canonical wording."""
 
     def __init__(self, rng: random.Random | None) -> None:
         self._rng = rng
@@ -158,7 +158,7 @@ def _compose(view: View, say: _Wording) -> str:
 
 
 def caption(view: View, rng: random.Random) -> str:
-    """A caption in varied wording: half of them name every attribute, the others leave some out."""
+    """Return a caption in varied wording: half of the captions name every attribute, the others omit some."""
     while True:
         text = _compose(view, _Wording(rng))
         if len(text.split()) <= MAX_WORDS:
@@ -166,7 +166,7 @@ def caption(view: View, rng: random.Random) -> str:
 
 
 def full_caption(view: View) -> str:
-    """The canonical caption, which names every attribute."""
+    """Return the canonical caption, which names every attribute."""
     return _compose(view, _Wording(None))
 
 
@@ -176,7 +176,7 @@ def _split(*wordings: tuple[str, ...]) -> list[str]:
 
 
 def scene_caption(view: View, rng: random.Random) -> str:
-    """A caption that says only what the character does and where, as one writes beside a reference picture."""
+    """Return a caption of the pose and background only, as one would write beside a reference picture."""
     say = _Wording(rng)
     doing, where = say.pick(_POSES[view.scene.pose]), say.pick(_BACKGROUNDS[view.scene.background])
     color = view.scene.background_color
@@ -187,20 +187,20 @@ def scene_caption(view: View, rng: random.Random) -> str:
 
 
 def says(text: str, attribute: str, word: str) -> bool:
-    """Whether a caption names a pose or a mouth, in whichever wording; `attribute` is `pose` or `mouth`."""
+    """Whether a caption names a pose or a mouth in any of its wordings; `attribute` is `pose` or `mouth`."""
     wordings = {"pose": _POSES, "mouth": _MOUTHS}[attribute][word]
     return any(wording in text for wording in wordings)
 
 
 def scene_text(scene: Scene) -> str:
-    """The canonical words for a pose and a place, with the subject left open."""
+    """Return the canonical words for a pose and a background; the subject is just "a toy"."""
     color = "" if scene.background_color == NONE else scene.background_color
     place = _BACKGROUNDS[scene.background][0].format(color)
     return _articles(f"a toy {_POSES[scene.pose][0]} {place}")
 
 
 def words() -> dict[str, list[str]]:
-    """Every word captions may use, grouped; a word may stand in several groups."""
+    """Return every word that captions may use, by group; a word may be in several groups."""
     return {
         "species": _split(*(_SPECIES[name] for name in SPECIES)),
         "colors": _split(*_COLORS.values()),

@@ -1,4 +1,4 @@
-"""Shirt with its pattern, trousers and tail, in the torso's coordinates: origin at the neck, y along the spine."""
+"""Shirt with its pattern, trousers and tail, in torso coordinates: origin at the neck, y along the spine."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _DOTS = ((-22, 12), (0, 12), (22, 12), (-11, 25), (11, 25), (-25, 37), (0, 37), 
 
 
 def shirt_line(subject: Subject) -> str:
-    """The outline colour of the shirt."""
+    """Return the outline colour of the shirt."""
     return darker(PALETTE[subject.shirt], 0.5)
 
 
 def trousers_line(subject: Subject) -> str:
-    """The outline colour of the trousers."""
+    """Return the outline colour of the trousers."""
     return darker(PALETTE[subject.trousers], 0.5)
 
 
@@ -36,12 +36,12 @@ def _pattern(subject: Subject) -> str:
 
 
 def trousers(subject: Subject) -> str:
-    """The seat of the trousers; the legs are drawn along the leg joints."""
+    """Return the seat of the trousers; the legs are drawn along the leg joints."""
     return path(_TROUSERS, fill="url(#g-trousers)", line=trousers_line(subject))
 
 
 def shirt(subject: Subject) -> str:
-    """The body of the shirt with its pattern; the sleeves are drawn along the arms."""
+    """Return the body of the shirt with its pattern; the sleeves are drawn along the arms."""
     line = shirt_line(subject)
     return (
         f'<clipPath id="shirt"><path d="{_SHIRT}"/></clipPath>'
@@ -63,7 +63,7 @@ _TAILS: dict[str, tuple[str, float]] = {
 
 
 def tail(subject: Subject) -> str:
-    """The tail that shows beside the body, or nothing."""
+    """Return the tail that shows beside the body; empty for species without one."""
     if subject.species not in _TAILS:
         return ""
     d, width = _TAILS[subject.species]

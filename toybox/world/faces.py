@@ -28,14 +28,14 @@ def _eye(style: str, x: float, y: float, *, on_dark: bool) -> str:
 
 
 def eyes(subject: Subject, *, on_dark: bool = False, third: bool = False) -> str:
-    """Both eyes in the subject's style; `on_dark` keeps them visible on dark patches, `third` adds one above."""
+    """Return both eyes in the subject's style; `on_dark` keeps them visible on dark patches, `third` adds one above."""
     x, y = eye_offset(subject.species)
     both = _eye(subject.eyes, x, y, on_dark=on_dark) + _eye(subject.eyes, -x, y, on_dark=on_dark)
     return both + (_eye(subject.eyes, 0, y - 19, on_dark=on_dark) if third else "")
 
 
 def mouth(subject: Subject, *, y: float, reach: float = 11.0) -> str:
-    """A mouth about (0, y), `reach` units to each side."""
+    """Return a mouth about (0, y), `reach` units to each side."""
     if subject.mouth == "flat":
         return path(f"M{-reach * 0.85},{y + 5} H{reach * 0.85}", line=INK, width=3.6)
     if subject.mouth == "open":
@@ -47,7 +47,7 @@ def mouth(subject: Subject, *, y: float, reach: float = 11.0) -> str:
 
 
 def beak_mouth(subject: Subject, *, y: float, reach: float, drop: float) -> str:
-    """A beak about (0, y) that carries the mouth."""
+    """Return a beak about (0, y) that shows the mouth's expression."""
     bend = {"smile": drop * 0.55, "open": -1.0, "flat": 0.0}[subject.mouth]
     upper = (
         f"M{-reach},{y} C{-reach},{y - drop * 0.8} {-reach * 0.3},{y - drop} 0,{y - drop} "
@@ -69,7 +69,7 @@ def beak_mouth(subject: Subject, *, y: float, reach: float, drop: float) -> str:
 
 
 def robot_mouth(subject: Subject, *, y: float) -> str:
-    """A mouth of lights and bars about (0, y)."""
+    """Return a robot's mouth about (0, y): a line, a curve, or a grille."""
     if subject.mouth == "flat":
         return path(f"M-14,{y + 3} H14", line=INK, width=4.6)
     if subject.mouth == "open":

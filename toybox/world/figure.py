@@ -19,7 +19,7 @@ Part = tuple[str, str]  # name of the part ("skin", "trousers", "shirt", "scarf"
 
 
 def definitions(subject: Subject) -> str:
-    """The gradients the figure's fills refer to."""
+    """Return the gradients that the figure's fills refer to."""
     fur = PALETTE[subject.fur]
     colors = {
         "fur": fur,
@@ -57,7 +57,7 @@ def _leg(subject: Subject, bones: Skeleton, side: str) -> list[Part]:
         fill, line = "url(#g-beak)", "#a8530a"
     else:
         fill, line = "url(#g-fur)", darker(PALETTE[subject.fur], 0.55)
-    # A leg that lies or kicks shows its foot from the side.
+    # The foot of a lying or kicking leg is seen from the side.
     foot = ellipse(0 if abs(angle) > 45 else outward * 4, 5, 14.5, 8.8, fill=fill, line=line)
     color = PALETTE[subject.trousers]
     leg = _limb((hip, knee, ankle), color=color, width=LEG_WIDTH, line=trousers_line(subject))
@@ -92,7 +92,7 @@ def _spine_angle(bones: Skeleton) -> float:
 
 
 def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
-    """The figure in figure space, back to front."""
+    """Return the parts of the figure in figure space, back to front."""
     lean = _spine_angle(bones)
     neck = bones.joints["neck"]
     seat = group(trousers(subject), at=neck, turn=lean)
@@ -106,7 +106,7 @@ def parts(subject: Subject, bones: Skeleton, *, pose: str) -> list[Part]:
         in_front = bones.joints[f"{side}_wrist"][1] < neck[1] - 8
         arms[in_front] += _arm(subject, bones, side, points=side == raised)
     legs = [part for side in ("r", "l") for part in _leg(subject, bones, side)]
-    if pose in ("sitting", "kicking"):  # legs come toward the viewer
+    if pose in ("sitting", "kicking"):  # the legs come towards the viewer
         lower = [("trousers", seat), *legs, ("shirt", body)]
     else:
         lower = [*legs, ("trousers", seat), ("shirt", body)]

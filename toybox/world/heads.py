@@ -1,4 +1,4 @@
-"""Heads: what makes each species unmistakable, whatever its colour. Head coordinates, origin at the centre."""
+"""Heads: what makes each species recognisable in any colour. Head coordinates, origin at the centre."""
 
 from __future__ import annotations
 
@@ -212,7 +212,7 @@ _HEADS: dict[str, Callable[[Subject], str]] = {
 
 
 def head(subject: Subject, worn: str) -> str:
-    """The head with its face and what is `worn` on it; a frog's eyes stay in front of its hat."""
+    """Return the head with its face and what is `worn` on it; a frog's eyes stay in front of its hat."""
     if subject.species == "frog":
         in_front = subject.accessory == "glasses"
         return _frog(subject, "" if in_front else worn) + (worn if in_front else "")

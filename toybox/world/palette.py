@@ -1,4 +1,4 @@
-"""The colours of the world, and mixing them."""
+"""The colours of the world, and functions to mix them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ INK = "#33292b"
 
 
 def mix(color: str, other: str, share: float) -> str:
-    """Blend two `#rrggbb` colours; `share` in [0, 1] is how much of `other` there is."""
+    """Blend two `#rrggbb` colours; `share` in [0, 1] is the share of `other`."""
     pairs = zip(bytes.fromhex(color[1:]), bytes.fromhex(other[1:]), strict=True)
     return "#" + bytes(round(a + (b - a) * share) for a, b in pairs).hex()
 
@@ -31,12 +31,12 @@ def lighter(color: str, share: float) -> str:
 
 
 def darker(color: str, share: float) -> str:
-    """Blend with a warm near-black, which keeps shades from going grey."""
+    """Blend with a warm near-black, which keeps shades from turning grey."""
     return mix(color, "#2a1420", share)
 
 
 def gradient(name: str, color: str, *, depth: float = 1.0) -> str:
-    """A soft light from the upper left over the shape's own box, as an SVG definition `g-<name>`."""
+    """Return the SVG definition `g-<name>`: a soft light from the upper left, over the bounding box of the shape."""
     return (
         f'<radialGradient id="g-{name}" cx=".38" cy=".26" r=".85">'
         f'<stop offset="0" stop-color="{lighter(color, 0.26 * depth)}"/>'

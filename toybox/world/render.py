@@ -1,4 +1,4 @@
-"""From a view to SVG, picture and masks."""
+"""Rendering a view as SVG, picture and masks."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def _shadow(view: View) -> str:
 
 
 def svg(view: View, *, layer: Layer = "picture") -> str:
-    """The view as an SVG document of 256 x 256 units.
+    """Return the view as an SVG document of 256 x 256 units.
 
     Args:
         view: what to draw.
@@ -65,15 +65,15 @@ def _rasterise(document: str, size: int) -> Image.Image:
 
 
 def render(view: View, size: int) -> Image.Image:
-    """The picture of a view: mode "RGB", `size` x `size` pixels; the same view gives the same pixels."""
+    """Return the picture of a view: mode "RGB", `size` x `size` pixels; the same view gives the same pixels."""
     return _rasterise(svg(view), size).convert("RGB")
 
 
 def render_place(scene: Scene, size: int) -> Image.Image:
-    """A scene's place with nobody in it: mode "RGB", `size` x `size` pixels."""
+    """Return the background of a scene without a figure: mode "RGB", `size` x `size` pixels."""
     return _rasterise(_document(backdrop(scene)), size).convert("RGB")
 
 
 def render_mask(view: View, size: int, *, part: Literal["figure", "head", "shirt"] = "figure") -> Image.Image:
-    """The silhouette of the figure or of a part: mode "L", `size` x `size`, 255 = part."""
+    """Return the silhouette of the figure or of a part: mode "L", `size` x `size`, 255 = part."""
     return _rasterise(svg(view, layer=part), size).convert("L")

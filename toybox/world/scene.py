@@ -1,4 +1,4 @@
-"""What a character does and where: pose, background, place and size."""
+"""What a character does and where: pose, background, position and size."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ BACKGROUNDS: tuple[str, ...] = ("wall", "meadow", "beach", "snow", "night", "cit
 
 @dataclass(frozen=True, kw_only=True)
 class Scene:
-    """A pose in a place. The defaults are the centred scene without jitter.
+    """A pose in front of a background; by default centred and without jitter.
 
     Attributes:
         background_color: the wall's colour; "none" for every other background.
         mirrored: whether the pose is flipped left to right.
         x: shift to the right, in picture widths.
         size: 1.0 is a figure of about 85 % of the picture's height.
-        seed: fixes the jitter of the joints and the small things of the background; 0 leaves the joints alone.
-        is_free: whether the limbs point anywhere, as the seed decides; of the pose remain the trunk and, where nobody
-            stands on them, the legs.
+        seed: fixes the jitter of the joints and the small details of the background; 0 leaves the joints as posed.
+        is_free: whether the limbs point in random directions, fixed by the seed; only the trunk, and the legs if nobody
+            stands on them, keep the pose.
     """
 
     pose: str
@@ -57,7 +57,7 @@ ATTRIBUTES: dict[str, tuple[str, ...]] = {**SUBJECT_VALUES, **SCENE_VALUES}
 
 
 def sample_scene(rng: random.Random, *, pose: str | None = None, is_free: bool = False) -> Scene:
-    """Draw a scene; `pose` fixes the pose, and `is_free` frees the limbs from it."""
+    """Sample a scene; `pose` fixes the pose, `is_free` lets the limbs depart from it."""
     background = rng.choice(BACKGROUNDS)
     return Scene(
         pose=pose or rng.choice(POSES),
@@ -72,11 +72,11 @@ def sample_scene(rng: random.Random, *, pose: str | None = None, is_free: bool =
 
 
 def sample_view(rng: random.Random, *, held_out: bool = False) -> View:
-    """Draw a subject and a scene for it."""
+    """Sample a subject and a scene."""
     return View(sample_subject(rng, held_out=held_out), sample_scene(rng))
 
 
 def labels(view: View) -> dict[str, int]:
-    """The view as class indices: attribute -> index into `ATTRIBUTES[attribute]`."""
+    """Return the view as class indices: attribute -> index into `ATTRIBUTES[attribute]`."""
     sources = {**vars(view.subject), **vars(view.scene)}
     return {name: values.index(sources[name]) for name, values in ATTRIBUTES.items()}

@@ -1,4 +1,4 @@
-"""The few SVG shapes everything is drawn with; numbers are in 256ths of the picture."""
+"""The few SVG shapes that everything is drawn with; lengths are in 256ths of the picture."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ OUTLINE_WIDTH = 2.6
 
 def _paint(fill: str, line: str | None, width: float, opacity: float = 1.0) -> str:
     stroke = f' stroke="{line}" stroke-width="{width}" stroke-linejoin="round"' if line else ""
-    # Not `opacity`, for which the renderer blends a layer of its own.
+    # Not `opacity`: for it the renderer would blend a separate layer.
     glass = f' fill-opacity="{opacity}" stroke-opacity="{opacity}"' if opacity < 1 else ""
     return f'fill="{fill}"{stroke}{glass}'
 
@@ -16,7 +16,7 @@ def ellipse(
     x: float, y: float, rx: float, ry: float, *, fill: str, line: str | None = None, turn: float = 0.0,
     width: float = OUTLINE_WIDTH, opacity: float = 1.0,
 ) -> str:  # fmt: skip
-    """A filled ellipse about (x, y), turned by degrees."""
+    """Return a filled ellipse about (x, y), turned by `turn` degrees."""
     place = f' transform="rotate({turn} {x:.1f} {y:.1f})"' if turn else ""
     return f'<ellipse cx="{x:.1f}" cy="{y:.1f}" rx="{rx}" ry="{ry}" {_paint(fill, line, width, opacity)}{place}/>'
 
@@ -24,26 +24,26 @@ def ellipse(
 def path(
     d: str, *, fill: str = "none", line: str | None = None, width: float = OUTLINE_WIDTH, opacity: float = 1.0
 ) -> str:
-    """A path with round joins and ends."""
+    """Return a path with round joins and ends."""
     return f'<path d="{d}" {_paint(fill, line, width, opacity)} stroke-linecap="round"/>'
 
 
 def rect(
     x: float, y: float, width: float, height: float, *, fill: str, line: str | None = None, round_: float = 0.0
 ) -> str:
-    """A rectangle with rounded corners."""
+    """Return a rectangle with rounded corners."""
     return (
         f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="{round_}" {_paint(fill, line, OUTLINE_WIDTH)}/>'
     )
 
 
 def mirrored(shape: str) -> str:
-    """The shape and its mirror image about x = 0."""
+    """Return the shape and its mirror image about x = 0."""
     return f'{shape}<g transform="scale(-1 1)">{shape}</g>'
 
 
 def group(shapes: str, *, at: tuple[float, float], turn: float = 0.0) -> str:
-    """Shapes moved to a point and turned by degrees about it."""
+    """Return the shapes moved to a point and turned about it by `turn` degrees."""
     return f'<g transform="translate({at[0]:.2f} {at[1]:.2f}) rotate({turn:.2f})">{shapes}</g>'
 
 

@@ -1,4 +1,4 @@
-"""Poses as joints: the skeleton that drives the drawing, and its COCO-18 keypoints in OpenPose order."""
+"""Poses as joints: the skeleton that the figure is drawn along, and its COCO-18 keypoints in OpenPose order."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ BODY_JOINTS: tuple[str, ...] = (
     "neck", "r_shoulder", "r_elbow", "r_wrist", "l_shoulder", "l_elbow", "l_wrist",
     "r_hip", "r_knee", "r_ankle", "l_hip", "l_knee", "l_ankle",
 )  # fmt: skip
-# Where the eyes sit in the head, right eye (seen on the left); origin = centre of the head.
+# Position of the right eye (on the viewer's left) relative to the centre of the head.
 DEFAULT_EYE: Point = (-18.0, -5.0)
 EYE_OF_SPECIES: dict[str, Point] = {
     "frog": (-28.0, -31.0), "penguin": (-16.0, -5.0), "duck": (-18.0, -9.0), "alien": (-19.0, -6.0),
@@ -62,8 +62,8 @@ _CHANGES: dict[str, dict[str, Point]] = {
     "pointing": {"r_elbow": (80, 152), "r_wrist": (52, 144), "l_elbow": (178, 167), "l_wrist": (153, 184)},
 }  # fmt: skip
 _JITTER: dict[str, float] = {"elbow": 3.0, "wrist": 3.0, "knee": 2.0, "ankle": 2.0}
-# Of free limbs: from straight down and outwards, in degrees, what the first bone turns and how much further the second
-# one; and how long each is. The lengths are those of the poses.
+# Free limbs. Angles in degrees, from straight down and outwards: range of the first bone, and of the second bone
+# relative to the first. Then the range of each bone's length, which is that of the poses.
 _FREE_ARM = ("shoulder", ("elbow", "wrist"), ((5.0, 170.0), (-60.0, 100.0)), ((21.0, 28.0), (21.0, 30.0)))
 _FREE_LEG = ("hip", ("knee", "ankle"), ((0.0, 60.0), (-60.0, 20.0)), ((17.0, 26.0), (16.0, 26.0)))
 _OFF_THE_GROUND: tuple[str, ...] = ("sitting", "jumping")
@@ -79,13 +79,13 @@ class Skeleton:
 
     @property
     def head(self) -> Point:
-        """The centre of the head."""
+        """The centre of the head, in figure space."""
         x, y = self.joints["neck"]
         angle = math.radians(self.tilt)
         return x + NECK_TO_HEAD * math.sin(angle), y - NECK_TO_HEAD * math.cos(angle)
 
     def from_head(self, point: Point) -> Point:
-        """A point given in the head's own coordinates, in figure space."""
+        """Convert a point from head coordinates to figure space."""
         angle = math.radians(self.tilt)
         (x, y), (head_x, head_y) = point, self.head
         return (
@@ -107,7 +107,7 @@ def _jitter(joints: dict[str, Point], rng: random.Random) -> dict[str, Point]:
             reach = _JITTER[upper]
             shift = rng.uniform(-reach, reach), rng.uniform(-reach, reach)
             for part, extra in ((upper, 0.0), (lower, _JITTER[lower])):
-                # Feet keep to the ground: only arms and knees move up and down.
+                # Feet stay on the ground: only arms and knees move up and down.
                 rise = 0.0 if part == "ankle" else shift[1] + rng.uniform(-extra, extra)
                 x, y = joints[f"{side}_{part}"]
                 moved[f"{side}_{part}"] = x + shift[0] + rng.uniform(-extra, extra), y + rise
@@ -131,7 +131,7 @@ def _free(joints: dict[str, Point], rng: random.Random, *, stands: bool) -> dict
 
 
 def _leaning(joints: dict[str, Point], degrees: float) -> dict[str, Point]:
-    """The joints turned about the middle of the hips."""
+    """Return the joints turned about the middle of the hips."""
     middle = (joints["r_hip"][0] + joints["l_hip"][0]) / 2, joints["r_hip"][1]
     across, down = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     moved = {}
@@ -142,7 +142,7 @@ def _leaning(joints: dict[str, Point], degrees: float) -> dict[str, Point]:
 
 
 def skeleton(scene: Scene) -> Skeleton:
-    """The scene's pose with its jitter, in figure space."""
+    """Return the scene's pose with its jitter, in figure space."""
     joints = {**_STANDING, **_CHANGES[scene.pose]}
     if scene.mirrored:
         joints = _mirror(joints)
@@ -155,13 +155,13 @@ def skeleton(scene: Scene) -> Skeleton:
 
 
 def placement(scene: Scene) -> tuple[float, float, float]:
-    """How figure space lies in the picture: scale, then shift in x and y; the ground stays where it is."""
+    """Return how figure space lies in the picture: scale, then shift in x and y; the ground stays where it is."""
     scale = scene.size
     return scale, CANVAS / 2 * (1 - scale) + scene.x * CANVAS, GROUND * (1 - scale)
 
 
 def eye_offset(species: str) -> Point:
-    """The right eye of a species in head coordinates; the left one is its mirror image."""
+    """Return the right eye of a species in head coordinates; the left eye is its mirror image."""
     return EYE_OF_SPECIES.get(species, DEFAULT_EYE)
 
 
@@ -175,12 +175,12 @@ def _keypoints(scene: Scene, eye: Point) -> tuple[Point, ...]:
 
 
 def keypoints(view: View) -> tuple[Point, ...]:
-    """The view's 18 keypoints in OpenPose order, as (x, y) in [0, 1]."""
+    """Return the view's 18 keypoints in OpenPose order, as (x, y) in [0, 1]."""
     return _keypoints(view.scene, eye_offset(view.subject.species))
 
 
 def pose_keypoints(name: str) -> tuple[Point, ...]:
-    """The 18 keypoints of a named pose, centred and without jitter, as (x, y) in [0, 1].
+    """Return the 18 keypoints of a named pose, centred and without jitter, as (x, y) in [0, 1].
 
     Raises:
         KeyError: the name is not in `POSES`.

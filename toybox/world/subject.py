@@ -17,7 +17,7 @@ EYES: tuple[str, ...] = ("round", "big", "sleepy")
 MOUTHS: tuple[str, ...] = ("smile", "open", "flat")
 NONE = "none"
 HELD_OUT_SHARE = 0.05
-# Pattern on shirt must be readable at 128 pixels.
+# The pattern must stand out from the shirt at 128 pixels.
 _TOO_CLOSE: tuple[frozenset[str], ...] = tuple(
     frozenset(pair)
     for pair in (("red", "orange"), ("orange", "yellow"), ("yellow", "white"), ("blue", "purple"), ("pink", "red"))
@@ -28,7 +28,7 @@ _TOO_CLOSE: tuple[frozenset[str], ...] = tuple(
 class Subject:
     """A toy character; every field is a word of `ATTRIBUTES`.
 
-    `pattern_color` is "none" exactly for a plain shirt, `accessory_color` exactly without an accessory.
+    `pattern_color` is "none" for a plain shirt only, `accessory_color` only without an accessory.
     """
 
     species: str
@@ -59,9 +59,10 @@ SUBJECT_ATTRIBUTES: tuple[str, ...] = tuple(SUBJECT_VALUES)
 
 
 def is_held_out(subject: Subject) -> bool:
-    """Whether the combination of species, fur and shirt colour is kept out of training (the same on every machine).
+    """Whether the combination of species, fur and shirt colour is held out of training (the same on every machine).
 
-    Chance chose 33 of 768, with no bear and no purple shirt among them; it stays so, as figures are counted on them.
+    The hash selects 33 of 768, by chance without a bear or a purple shirt. Do not change it:
+    reported figures are counted on them.
     """
     key = f"{subject.species}/{subject.fur}/{subject.shirt}".encode()
     return int.from_bytes(hashlib.sha256(key).digest()[:4], "big") < HELD_OUT_SHARE * 2**32

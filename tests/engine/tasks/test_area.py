@@ -1,4 +1,4 @@
-"""Which pixels change, how softly that begins, and what the model sees of a picture."""
+"""Inpainting areas: which pixels change, how softly the change begins, and what the model sees of the picture."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def area_of(
     picture: Image.Image | None = None,
     **fields: Any,
 ) -> Area:
-    """The area of a request with `boxes` masked; without any it has no mask."""
+    """Return the area of a request whose mask covers `boxes`; without boxes there is no mask."""
     mask = mask_with(*boxes, size=size) if boxes else None
     request = GenerateRequest(task="inpaint", image=picture or noise_picture(1, size), mask=mask, **fields)
     return mark_area(make_plan(request, entry_of(*native)))
@@ -52,7 +52,7 @@ def changed(area: Area) -> np.ndarray:
 
 
 def drawn_red(size: tuple[int, int], *boxes: Box, native: tuple[int, int] = (64, 64), **fields: Any) -> np.ndarray:
-    """The result where the model draws nothing but red on a black picture."""
+    """Return the red channel of the result where the model draws plain red over a black picture."""
     mask = mask_with(*boxes, size=size) if boxes else None
     request = GenerateRequest(task="inpaint", image=Image.new("RGB", size), mask=mask, **fields)
     canvas = make_canvas(make_plan(request, entry_of(*native)), cell=8)
@@ -142,7 +142,7 @@ def test_growth_is_in_percent_of_the_longer_side() -> None:
     assert area_of((200, 100), box, mask_grow=-2.5).mask.getbbox() == (105, 45, 115, 55)
     with pytest.raises(UserError, match="shrink it less"):
         area_of((200, 100), box, mask_grow=-20)
-    # It is what is left to change that grows.
+    # Growing applies to what remains to be changed.
     assert area_of((200, 100), box, mask_invert=True, mask_grow=2.5).mask.getbbox() == (0, 0, 200, 100)
     kept = ~changed(area_of((200, 100), box, mask_invert=True, mask_grow=2.5))
     assert (np.argwhere(kept).min(axis=0) == (45, 105)).all()
@@ -176,7 +176,7 @@ def test_the_whole_picture_is_seen_where_that_is_asked_for() -> None:
     near, far = (area_of((600, 400), box, mask_padding=padding).window for padding in (0, 200))
     assert near == (0, 0, 64, 64)
     assert far[2] - far[0] == 104
-    # Grown and soft edges hold there as well.
+    # Growth and feathering hold there, too.
     red = drawn_red((600, 400), box, area="whole")
     assert (red[~changed(area_of((600, 400), box))] == 0).all()
     assert red[20, 20] == 255
@@ -242,7 +242,7 @@ def test_what_is_painted_changes_as_well_and_swapping_leaves_unpainted_pictures_
 
 
 def test_an_extension_is_seen_with_its_surroundings_and_no_more_beyond_the_edges() -> None:
-    # A strip of 200 x 400 pixels, a quarter of its longer side beside it, and then square.
+    # A window of 200 x 400 pixels: the strip, and context of a quarter of its longer side. For "whole", made square.
     assert area_of((400, 400), extend_right=50).window == (200, 0, 600, 400)
     assert area_of((400, 400), extend_right=50, area="whole").window == (0, -100, 600, 500)
 
@@ -263,7 +263,7 @@ def test_a_picture_that_would_get_too_large_is_refused() -> None:
         area_of((1400, 40), extend_right=50)
     with pytest.raises(UserError, match="pixels high"):
         area_of((40, 1400), extend_up=25, extend_down=25)
-    # What is large already stays possible: only a side that gets longer is looked at.
+    # A picture that is already larger stays allowed: only a side that is extended is checked.
     assert area_of((3000, 40), extend_up=50).picture.size == (3000, 60)
     assert area_of((3000, 40), extend_right=50, width=1000, height=16).picture.size == (1500, 16)
 

@@ -85,7 +85,7 @@ def test_the_view_holds_the_mask_and_thin_strokes_reach_the_model(manager: Model
     assert right - left == bottom - top
     assert left <= 10
     assert right >= 390
-    # The stroke is a sixth of a pixel thick in the view, and still covers a row of cells.
+    # In the view the stroke is a sixth of a pixel thick, yet covers a row of cells.
     assert 0.08 < (np.asarray(canvas.view_mask) > 127).mean() < 0.2
 
 
@@ -112,7 +112,7 @@ def test_putting_back_what_was_seen_changes_nothing(manager: ModelManager) -> No
 
 
 def sticker(size: tuple[int, int] = (80, 60)) -> Image.Image:
-    """A picture that is opaque in its middle only, with a soft rim; under its transparent parts it has colours, too."""
+    """Return a picture that is opaque in the middle, with a soft rim, and coloured where it is transparent, too."""
     image = noise_picture(1, size)
     columns, rows = np.meshgrid(np.arange(size[0]), np.arange(size[1]))
     away = np.hypot(columns - size[0] / 2, rows - size[1] / 2)

@@ -1,4 +1,4 @@
-"""Where a model has a ControlNet for inpainting, what it draws with it is what plain diffusers draws with it."""
+"""A model with an inpainting ControlNet draws the same as plain diffusers with the same ControlNet."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ from tests.tiny_models import tiny_controlnet
 SIDE = 64
 PICTURE, SQUARE = noise_picture(3, (SIDE, SIDE)), noise_picture(1, (32, 32))
 MASK = Image.new("L", (SIDE, SIDE))
-MASK.paste(255, (16, 8, 48, 40))  # whole cells of the latents, so that what is seen can be written down by hand
+MASK.paste(255, (16, 8, 48, 40))  # whole latent cells, so that the expected condition is easy to write down
 HOLE: dict[str, Any] = {"task": "inpaint", "image": PICTURE, "mask": MASK, "mask_feather": 0.0, "area": "whole"}
 GIVEN = {"references": (Reference(image=SQUARE),), "scale": 0.6, "prompt": "a red cat"}
 POSE = {"task": "pose", "pose": draw_skeleton(next(iter(presets().values())), (SIDE, SIDE))}
@@ -52,7 +52,7 @@ PIPELINES: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Studio:
-    """An engine whose model has two ControlNets, the folder of that, and the same parts in plain diffusers."""
+    """An engine whose model has two ControlNets, the model's folder, and the same components in plain diffusers."""
 
     folder: Path
     engine: Engine
@@ -60,7 +60,7 @@ class Studio:
 
     @property
     def inpainting(self) -> Any:
-        """What the model draws in holes with, which each drawing has a copy of."""
+        """The model's pipeline for inpainting, which each drawing copies."""
         model = self.engine.manager.get("toybox", TIMEOUT_S)
         return model.controlnets.pipeline(model.entry.controlnet("inpaint"))
 
@@ -88,7 +88,7 @@ def _options(kind: Any) -> dict[str, Any]:
 
 
 def by_diffusers(studio: Studio) -> Image.Image:
-    """The picture after words and a reference, its masked part taken, as its model card shows it."""
+    """Return diffusers' picture for the prompt and a reference; the masked part is hidden as in the model card."""
     pipeline = studio.pipeline
     pipeline.load_ip_adapter(
         str(studio.folder),
@@ -141,7 +141,7 @@ def test_nothing_is_done_twice(studio: Studio) -> None:
     with ExitStack() as hooks:
         for name, module in {**watched, "controlnet": controlnet}.items():
             hooks.enter_context(_counted(module, calls, name))
-        hole = {**HOLE, "image": PICTURE.rotate(180)}  # which nothing else has drawn before
+        hole = {**HOLE, "image": PICTURE.rotate(180)}  # new to every cache
         studio.draw(**hole, **GIVEN, steps=4)
         assert calls == {"encoder": 1, "condition": 1, "controlnet": 4}
         studio.draw(**{**hole, "mask": MASK.rotate(90)}, **GIVEN, steps=4)

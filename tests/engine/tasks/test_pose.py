@@ -1,4 +1,4 @@
-"""What a pose becomes for a model that knows one body, and for one that knows any."""
+"""What becomes of a pose for a model that knows one body, and for one that accepts any."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Poses from photos: what they need is downloaded as models are, and nothing more of it than that."""
+"""Poses from photos: the detector's files are downloaded like models, and only those that are needed."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ from tests.pose_files import NAMES, REPO, openpose_files, pin_to_the_tests_hub
 from tests.waiting import until
 
 BODY, HAND, FACE = NAMES
-# Of the body's three megabytes, which are read by the megabyte.
+# Half of the body detector's file of three megabytes, which is read one megabyte at a time.
 HALF = 3 * 2**19
 PHOTO = noise_picture(size=(96, 64))
 SOMEBODY = next(iter(preset_sheets().values())).skeleton
@@ -62,7 +62,7 @@ def look(engine: Engine, **options: bool) -> PoseSearch:
 
 
 def told(search: PoseSearch) -> list[str]:
-    """Everything it says until it ends, which is that nobody was found."""
+    """Return all messages of a search that ends without finding anybody."""
     said: list[str] = []
     with pytest.raises(UserError, match="No person was found"):
         for event in search.events():
@@ -115,7 +115,7 @@ def test_a_job_tells_of_the_download_and_can_be_stopped_in_it(engine: Engine, hu
 
 
 def downloading(job: Job) -> Job:
-    """A job as soon as it downloads something."""
+    """Return the job as soon as it is downloading."""
     next(event for event in job.events() if isinstance(event, Progress) and event.message.startswith("downloading"))
     return job
 
@@ -123,7 +123,7 @@ def downloading(job: Job) -> Job:
 def test_pictures_of_others_are_drawn_during_a_download(engine: Engine, hub: FakeHub) -> None:
     hub.held_after[BODY] = HALF
     job = downloading(engine.submit(GenerateRequest(task="pose", pose=PHOTO)))
-    for _ in range(2):  # one visitor's, and each in a turn of its own
+    for _ in range(2):  # of one visitor, each in a turn of its own
         engine.submit(GenerateRequest(task="mix", prompt="a dog", steps=2), visitor="other").result(TIMEOUT_S)
     assert not job.done
     hub.goes_on.set()
@@ -160,7 +160,7 @@ def test_nobody_is_drawn_beside_who_has_to_search_first(tiny_bundle_dir: Path, h
     manager.get("toybox", TIMEOUT_S)
     hub.held_after[BODY] = HALF
     try:
-        with engine._changed:  # so that both wait when the first begins
+        with engine._changed:  # so that both are queued before the first one starts
             sure = engine.submit(GenerateRequest(task="pose", pose=skeleton, steps=2), visitor="sure")
             searching = engine.submit(GenerateRequest(task="pose", pose=PHOTO, steps=2), visitor="searching")
         sure.result(TIMEOUT_S)
@@ -195,7 +195,7 @@ def test_a_file_that_spoiled_on_the_disk_is_fetched_again(tiny_bundle_dir: Path,
 def test_the_pose_is_seen_before_it_is_used(engine: Engine) -> None:
     skeleton = Image.open(preset_pictures()["waving"]).convert("RGB")
     request = GenerateRequest(task="pose", pose=skeleton, prompt="a cat", steps=2)
-    # While another one waits, there are no previews of what is being drawn.
+    # While another request waits, no previews of the drawing are sent.
     job, other = engine.submit(request, previews=True), engine.submit(request)
     previews = [event.preview for event in job.events() if isinstance(event, Progress) and event.preview is not None]
     plan = job.plan
@@ -261,7 +261,7 @@ def test_a_live_picture_that_gives_way_again_and_again_is_searched_for_once_more
 ) -> None:
     told(look(engine))
     people, go_on, searched = engine._detector._people["openpose"], threading.Event(), []
-    before = set(threading.enumerate())  # some of which may be about to end
+    before = set(threading.enumerate())  # some of these threads may be about to end
 
     def slow(photo: Image.Image, _options: PoseOptions) -> list[Any]:
         searched.append(photo)

@@ -1,4 +1,4 @@
-"""With nothing given, what is around the mask is the reference, as if somebody had handed it in."""
+"""Without a reference, the surroundings of the mask act as one, as if the user had uploaded them."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ REQUEST_FIELDS = [field.name for field in dataclasses.fields(GenerateRequest) if
 
 
 def holed(colour: str = "white", size: tuple[int, int] = (64, 64)) -> dict[str, Any]:
-    """A picture with a hole of a colour, and the mask of the hole, with no soft edge that lets it shine through."""
+    """Return a picture with a hole of one colour, and its mask, unfeathered so that the hole does not show through."""
     picture, mask = noise_picture(1, size), Image.new("L", size)
     picture.paste(colour, BOX)
     mask.paste(255, BOX)

@@ -1,4 +1,4 @@
-"""Tasks: whatever carries out a request asks its task, and names none."""
+"""Tasks: code that carries out a request asks its task, and never names one."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_what_a_task_names_is_an_option() -> None:
 
 
 def test_no_task_is_named_but_where_it_is_declared() -> None:
-    # A picture may be called as the task that it is for.
+    # An input picture may have the name of the task that it is for.
     names = TASKS.keys() - options(GenerateRequest).keys()
     own = {f"{name}.py" for name in TASKS}
     for path in (*(ROOT / "ipa_app" / "engine").rglob("*.py"), *(ROOT / "ipa_app" / "ui").rglob("*.py")):
