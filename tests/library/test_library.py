@@ -56,7 +56,7 @@ def test_what_all_have_made_is_shown_to_others_only_where_that_is_asked_for() ->
 def test_a_home_folder_that_there_is_not_is_said_to_be_none(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(UserError, match="IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder"):
+    with pytest.raises(UserError, match="IPA_LIBRARY is '~nobody-of-that-name/x', but there is no home folder"):
         chosen_folder({"IPA_LIBRARY": "~nobody-of-that-name/x"})
 
     def expanduser(_path: Path) -> Path:
