@@ -64,7 +64,7 @@ def test_a_home_folder_that_there_is_not_is_said_to_be_none(
 
     monkeypatch.setattr(Path, "expanduser", expanduser)
     assert chosen_folder({}) is None
-    assert "nothing made here is kept; IPA_LIBRARY may name a folder" in caplog.text
+    assert "nothing made here is kept; IPA_LIBRARY can name a folder" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
