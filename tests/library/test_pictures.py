@@ -140,7 +140,7 @@ def test_a_question_that_makes_no_sense_costs_nobody_the_index(
     with pytest.raises(sqlite3.Error):
         found(pictures, task=["x"])
     assert found(pictures) == {path}
-    assert "made anew" not in caplog.text
+    assert "rebuilt" not in caplog.text
 
 
 def test_pictures_are_found_by_what_made_them(pictures: Pictures) -> None:
