@@ -201,14 +201,16 @@ def _number(option: Option, value: object) -> float:
     is_within = number is not None and (option.least <= number <= option.most or (option.or_zero and number == 0))
     is_whole = option.type is int
     if number is None or number == inf or not is_within or (is_whole and number % option.multiple):
-        raise wrong_value(option.called, value, _allowed_numbers(option))
+        raise wrong_value(option.called, value, _allowed_numbers(option, is_within=is_within))
     return int(number) if is_whole else float(number)
 
 
-def _allowed_numbers(option: Option) -> Message:
+def _allowed_numbers(option: Option, *, is_within: bool) -> Message:
     kind = Message("allowed.number") if option.type is float else Message("allowed.whole_number")
     if option.multiple > 1:
         kind = Message("allowed.multiple", multiple=option.multiple)
+        if is_within:  # the bounds are not what is wrong, and a model's own may be narrower
+            return Message("allowed.zero_or", kind=kind) if option.or_zero else kind
     # Whole numbers without exponents, however large.
     least, most = (f"{bound:g}" if option.type is float else str(bound) for bound in option.between)
     if option.most == inf:

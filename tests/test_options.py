@@ -56,7 +56,8 @@ def test_what_has_no_title_is_called_as_people_see_it() -> None:
     [
         ({"layers": 10}, "The layers is 10; it must be a whole number from 1 to 9.", "layers"),
         ({"icing": "cream"}, "The icing is 'cream'; it must be none or sugar.", "glaze"),
-        ({"candles": 15}, "The candles is 15; it must be 0 or a multiple of 10 from 10 to 100.", "candles"),
+        ({"candles": 15}, "The candles is 15; it must be 0 or a multiple of 10.", "candles"),
+        ({"candles": 110}, "The candles is 110; it must be 0 or a multiple of 10 from 10 to 100.", "candles"),
         ({"fruit": "pineapple"}, "The fruit is 9 characters long; it must have at most 6.", "fruit"),
     ],
 )

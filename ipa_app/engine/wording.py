@@ -68,6 +68,11 @@ def signs_in(text: str) -> list[str]:
     return list(dict.fromkeys(match[0] for match in sorted(found, key=lambda match: match.start())))
 
 
+def without_signs(text: str) -> str:
+    """Leave out what `signs_in` finds."""
+    return _EMBEDDINGS.sub(" ", _SIGNS.sub(" ", text))
+
+
 def _is_invisible(letter: str) -> bool:
     return unicodedata.category(letter) in ("Cc", "Cf")
 

@@ -39,14 +39,21 @@ def pack_picture(image: Image.Image, *, longest: int) -> str:
         ASCII. A picture that is small enough is restored exactly, and the same picture gives the same text.
     """
     image = in_colour(image)
-    if max(image.size) > longest:
-        factor = longest / max(image.size)
-        width, height = (max(_LEAST_SIDE, round(side * factor)) for side in image.size)
-        image = image.resize((width, height), Image.Resampling.LANCZOS)
+    size = packed_size(image.size, longest=longest)
+    if size != image.size:
+        image = image.resize(size, Image.Resampling.LANCZOS)
     data = _webp(image, lossless=True, quality=_EFFORT)
     if len(data) > _MOST_EXACT_BYTES:
         data = _webp(image, lossless=False, quality=_QUALITY)
     return base64.b64encode(data).decode("ascii")
+
+
+def packed_size(size: tuple[int, int], *, longest: int) -> tuple[int, int]:
+    """Return the size that a picture comes back with; `longest` is as for `pack_picture`."""
+    if max(size) <= longest:
+        return size
+    width, height = (max(_LEAST_SIDE, round(side * longest / max(size))) for side in size)
+    return width, height
 
 
 def unpack_picture(text: str, *, longest: int) -> Image.Image:

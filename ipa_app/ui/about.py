@@ -8,7 +8,7 @@ from typing import Any
 
 from ipa_app.engine.references import LONGEST_PROMPT, words_of_region
 from ipa_app.engine.requests import GenerateRequest
-from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible
+from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible, without_signs
 from ipa_app.messages import Message, english, without_folders
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.prompt_weights import weights_problem, without_weights
@@ -137,7 +137,11 @@ def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message,
 
 
 def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[Message]:
-    unknown = entry.unknown_words("\n".join(map(without_weights, typed)))
+    # What is told of as a sign is not named once more, in pieces. With a sign a prompt may lose a bracket: see both.
+    plain, beside = (
+        entry.unknown_words("\n".join(map(without_weights, texts))) for texts in (typed, map(without_signs, typed))
+    )
+    unknown = [word for word in plain if word in beside]
     if not unknown:
         return []
     return [Message("prompt.unknown_words", count=len(unknown), title=entry.title, words=", ".join(unknown))]

@@ -224,6 +224,19 @@ def test_large_pictures_come_back_smaller_and_can_be_used(tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
+    "size", [(2560, 1440), (2000, 1500), (1500, 2000), (2000, 1604), (2048, 1152), (2600, 8), (1000, 750)]
+)
+@pytest.mark.parametrize(("asked", "restored"), [({}, (0, 0)), ({"width": 1024, "height": 720}, (1024, 720))])
+def test_a_picture_of_any_size_keeps_its_shape_unless_another_was_asked_for(
+    size: tuple[int, int], asked: dict[str, int], restored: tuple[int, int], tmp_path: Path
+) -> None:
+    """Where it comes back smaller its size is not the noted one, and a single side of that would squeeze it."""
+    request = GenerateRequest(task="inpaint", image=Image.new("RGB", size), mask=Image.new("L", (9, 9), 255), **asked)
+    again = read_request(write_result(request, tmp_path / "a.png"))
+    assert (again.width, again.height) == restored
+
+
+@pytest.mark.parametrize(
     "fields", [{"scale": 0}, {"references": (reference(0, 0), reference(1, 0))}], ids=["scale", "weights"]
 )
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from ipa_app.engine.metadata import input_pictures, metadata_of, pack_inputs, read_request
 from ipa_app.engine.plan import make_plan
@@ -65,6 +66,15 @@ def test_a_link_has_everything_but_the_pictures(written: Any, task: str) -> None
     assert left <= {"references", "negative_reference", "image", "mask", "start_image", "pose"}
     assert "reference_1" in without.missing
     assert "region_mask_3" in without.missing
+
+
+@pytest.mark.parametrize("size", [(2560, 1440), (2000, 1500), (1000, 750)])
+def test_a_link_to_an_inpainting_squeezes_no_other_picture(written: Any, size: tuple[int, int]) -> None:
+    picture = Image.new("RGB", size)
+    mask = Image.new("L", size, 255)
+    path = written(GenerateRequest(task="inpaint", image=picture, mask=mask, seed=1, model="other"))
+    request = read_code(recipe_code(path), known={}).request
+    assert (request.width, request.height) == (0, 0)
 
 
 def _pictures_of(request: GenerateRequest) -> list[Any]:

@@ -12,16 +12,15 @@ from PIL import Image, ImageChops, ImageFilter
 
 from ipa_app.engine.regions import region_notes
 from ipa_app.errors import UserError
-from ipa_app.models.entry import ModelEntry
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.ui.about import word_notes
 from ipa_app.ui.form import build_request
 from tests.inputs.tables import rows
 from tests.inputs.test_masks import PHOTO, SIZE, SPOT, drawn, photo, strokes, with_hole
 from tests.picture_files import encoded
-from tests.tiny_models import WORDS
 
 ROWS = rows("Regions")
-TOYBOX = ModelEntry(name="toybox", title="Toybox", location=Path("toybox"), words=WORDS)
+TOYBOX = entry_from_folder(BUNDLED, name="toybox")
 SOFT = SPOT.filter(ImageFilter.GaussianBlur(4))
 FINISHED = (64, 64)
 
@@ -140,7 +139,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     '`"painted"` without a mask': refused(None, region="painted"),
     "a mask without a reference": refused(encoded(SPOT), reference=None),
     "words for the place": told("a red cat"),
-    "words, some of which Toybox does not know": told("a purple zebra"),
+    "words, some of which Toybox does not know": told("a purple zebra on the moon"),
     "weights above 3 in them": words_refused("a (red:30) cat", mask=encoded(SPOT)),
     "more than 2000 characters of them": words_refused("a" * 2001, mask=None, region="left"),
     "words for a place, but no place": words_refused("a red cat", mask=None),

@@ -11,7 +11,7 @@ import pytest
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.results import GenerateResult
 from ipa_app.errors import UserError
-from ipa_app.models.catalog import entry_from_folder
+from ipa_app.models.catalog import BUNDLED, entry_from_folder
 from ipa_app.models.manager import ModelManager
 from ipa_app.ui.form import build_request
 from ipa_app.ui.studio import Studio
@@ -28,10 +28,11 @@ Said = tuple[str, str | None]
 
 @pytest.fixture(scope="module")
 def studio(tiny_bundle_dir: Path) -> Iterator[Studio]:
-    """A studio with one model that knows only a few words, and one that reads any word."""
+    """A studio with one model that knows the words of the bundled one, and one that reads any word."""
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    toybox = entry_from_folder(BUNDLED, name="toybox")
     entries = [
-        replace(entry, title="Toybox"),
+        replace(entry, title="Toybox", words=toybox.words, dictionaries=toybox.dictionaries),
         replace(entry, name="sd", title="Stable Diffusion 1.5", words={}, styles=STYLES),
     ]
     manager = ModelManager({each.name: each for each in entries}, device="cpu")
@@ -54,6 +55,13 @@ def draw(
     return "taken", " ".join(result.notes) or None
 
 
+def draw_by_both(studio: Studio, prompt: str, **words: str) -> Said:
+    """Draw with either model, and the same is said; what became of it."""
+    one, other = (draw(studio, prompt, model=model, **words) for model in ("sd", "toybox"))
+    assert one == other
+    return one
+
+
 CASES: dict[str, Callable[[Studio], Said]] = {
     "Up to 2000 characters": lambda studio: draw(studio, "a red cat"),
     "More than 2000 characters": lambda studio: draw(studio, "a" * 100_000),
@@ -68,13 +76,13 @@ CASES: dict[str, Callable[[Studio], Said]] = {
     "Unpaired brackets, or brackets after a backslash: `:)`, `\\(red\\)`": lambda studio: draw(
         studio, r"\(red\) cat :)", model="toybox"
     ),
-    "Weights in other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw(
+    "Weights in other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw_by_both(
         studio, "red++ (old)1.3 [red:blue:0.5]"
     ),
     "A style that the model does not have": lambda studio: draw(studio, "a cat", style="ink"),
-    "Commands: `BREAK`, `AND`, `<lora:ink:1>`": lambda studio: draw(studio, "BREAK AND <lora:ink:1>"),
-    "Wildcards and choices: `__colour__`, `{cat}`": lambda studio: draw(studio, "a __colour__ {cat}"),
-    "Names of textual inversions: `EasyNegative`": lambda studio: draw(
+    "Commands: `BREAK`, `AND`, `<lora:ink:1>`": lambda studio: draw_by_both(studio, "BREAK AND <lora:ink:1>"),
+    "Wildcards and choices: `__colour__`, `{cat}`": lambda studio: draw_by_both(studio, "a __colour__ {cat}"),
+    "Names of textual inversions: `EasyNegative`": lambda studio: draw_by_both(
         studio, "a cat", negative_prompt="EasyNegative, badhandv4"
     ),
     "Full-width, mathematical or joined letters": lambda studio: draw(studio, "ｒｅｄ 𝓬𝓪𝓽, ﬁne"),

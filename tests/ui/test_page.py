@@ -103,6 +103,23 @@ def test_unknown_words_are_named_and_never_become_markup(tiny_bundle_dir: Path) 
     assert "<img" not in note
 
 
+@pytest.mark.parametrize(
+    ("prompt", "unknown"),
+    [
+        ("a red cat, (old)1.3 [red:blue:0.5] <lora:ink:1>", []),
+        ("a zebra, (zebra)1.3", ["zebra"]),
+        ("a (red:1.2)++ cat", []),
+    ],
+)
+def test_what_is_told_of_as_a_command_is_not_named_word_by_word(
+    prompt: str, unknown: list[str], tiny_bundle_dir: Path
+) -> None:
+    note = text_of(unknown_words_note(prompt, entry=entry_from_folder(tiny_bundle_dir, name="toybox")))
+    assert "commands of other programs do nothing" in note
+    assert ("does not know" in note) == bool(unknown)
+    assert all(f"the word {word}" in note for word in unknown)
+
+
 def test_the_page_lists_the_words_and_says_what_the_model_draws(tiny_bundle_dir: Path) -> None:
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
     assert "<li>frog</li>" in words_html(entry)

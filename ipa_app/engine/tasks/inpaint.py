@@ -15,6 +15,7 @@ from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import scale_window
 from ipa_app.imaging.masks import blank_masked, cover_cells, fill_masked, fit_mask, paste_back
+from ipa_app.imaging.packing import LONGEST_SIDE, packed_size
 from ipa_app.messages import Message
 from ipa_app.models.prompt_weights import without_weights
 from ipa_app.options import Option, option
@@ -243,14 +244,14 @@ class Inpaint(Task):
         """Return the picture, its mask, and the requested size: 0, the picture's own, if none was requested.
 
         A picture that was too large to be stored in full comes back smaller; its own size is then the best available.
+        Both sides come back as they were requested or neither: one alone would squeeze the picture.
         """
         values = super().restored(metadata, pictures, of=of)
         own = values["image"].size if "image" in values else (0, 0)
-        for side, pixels in zip(("width", "height"), own, strict=True):
-            value = metadata.get(side, 0)
-            could_be_asked = isinstance(value, int) and value <= LARGEST_SIDE and value % 8 == 0
-            values[side] = value if could_be_asked and value != pixels else 0
-        return values
+        noted = (metadata.get("width", 0), metadata.get("height", 0))
+        asked = (0, 0) if _is_own_size(noted, own) else noted
+        sides = zip(("width", "height"), asked, own, strict=True)
+        return values | {side: 0 if value == pixels else value for side, value, pixels in sides}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,6 +307,21 @@ def _filled(plan: Plan, area: Area) -> Image.Image | None:
     if not plan.makes_reference or area.mask.getextrema()[0]:
         return None
     return fill_masked(area.picture, area.mask)
+
+
+def _is_own_size(noted: tuple[Any, Any], own: tuple[int, int]) -> bool:
+    """Return whether a noted size, of any content, is the picture's own or cannot have been requested.
+
+    Args:
+        noted: (width, height) of the result before it was extended.
+        own: (width, height) of the picture as it came back.
+    """
+    if not all(isinstance(value, int) for value in noted):
+        return True
+    asked = [value for value, pixels in zip(noted, own, strict=True) if value != pixels]
+    return packed_size(noted, longest=LONGEST_SIDE["image"]) == own or any(
+        value > LARGEST_SIDE or value % 8 for value in asked
+    )
 
 
 def _has_surroundings(request: GenerateRequest) -> bool:
