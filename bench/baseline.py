@@ -174,7 +174,7 @@ def check_same_unet(model: Path, work: Path) -> None:
     # The model's UNet is rounded to half precision.
     if ours.keys() != theirs.keys() or any(not torch.equal(ours[key].half(), theirs[key].half()) for key in ours):
         raise UserError.plain(
-            f"{work} goes on from another UNet than that of {model}: name its own model with --model."
+            f"{work} continues from a different UNet from that of {model}: name its own model with --model."
         )
 
 
@@ -202,9 +202,11 @@ def main() -> None:
     """Print the table; write it and the contact sheet if asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--work", type=Path, required=True, help="work folder of the recipe")
-    parser.add_argument("--model", type=Path, default=BUNDLED, help="model that WORK's unet is of; the bundled one")
+    parser.add_argument(
+        "--model", type=Path, default=BUNDLED, help="model that WORK's unet belongs to; by default the bundled one"
+    )
     parser.add_argument("--subjects", type=int, default=48, help="held-out subjects, one picture each per row")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     arguments = parser.parse_args()
     torch.set_num_threads(thread_count())  # as in the app

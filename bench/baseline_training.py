@@ -141,9 +141,9 @@ def plain_adapter_path(folder: Path) -> Path:
 def main() -> None:
     """Train both in a work folder of the recipe."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--work", type=Path, required=True, help="work folder; one of the recipe, or a new one")
-    parser.add_argument("--samples", type=int, default=12_000, help="pairs that both see")
-    parser.add_argument("--subjects", type=int, default=12_000, help="subjects drawn for a new folder")
+    parser.add_argument("--work", type=Path, required=True, help="work folder: one of the recipe, or a new one")
+    parser.add_argument("--samples", type=int, default=12_000, help="training pairs that both see")
+    parser.add_argument("--subjects", type=int, default=12_000, help="number of subjects to draw for a new folder")
     parser.add_argument("--start-from", type=Path, default=BUNDLED, help="bundle whose parts a new folder gets")
     arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")

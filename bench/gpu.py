@@ -137,14 +137,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         PARTS[part].run(run)
         return
     if options.device.startswith("cuda") and not torch.cuda.is_available():
-        raise SystemExit("There is no GPU here; --device cpu --tiny rehearses all of it.")
+        raise SystemExit("There is no GPU here; --device cpu --tiny rehearses everything.")
     record.machine(machine(options.device))
     with _models_in(options.folder) as folder:
         options.folder = folder
         right = [carry_out(part, record, options) for part in options.part or PARTS]
     print(report(record.read()))
     if not all(right):
-        raise SystemExit("Not every part ended, and found nothing wrong.")
+        raise SystemExit("Some parts did not finish, or found something wrong.")
 
 
 @contextmanager
@@ -166,13 +166,13 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m bench.gpu", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="those to run; else all")
-    parser.add_argument("--json", type=Path, help="the file of results; one begun earlier is gone on with")
-    parser.add_argument("--folder", type=Path, help="where models are built, and kept; else a temporary one")
-    parser.add_argument("--limit", type=int, help="seconds for each part, in place of its own limit")
+    parser.add_argument("part", nargs="*", choices=[[], *PARTS], help="parts to run; by default all")
+    parser.add_argument("--json", type=Path, help="file of results; one begun earlier is continued")
+    parser.add_argument("--folder", type=Path, help="where models are built and kept; by default a temporary folder")
+    parser.add_argument("--limit", type=int, help="seconds for each part, instead of its own limit")
     parser.add_argument("--device", default="cuda", help="a torch device")
-    parser.add_argument("--tiny", action="store_true", help="narrow models and small pictures, to rehearse")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print what was written")
+    parser.add_argument("--tiny", action="store_true", help="narrow models and small pictures, for a rehearsal")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print the results in this file")
     parser.add_argument("--inside", choices=list(PARTS), help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     if options.json is None and options.table is None:

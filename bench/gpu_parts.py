@@ -312,7 +312,7 @@ PARTS: Mapping[str, Part] = MappingProxyType(
         "tests": Part(what="the tests that are marked gpu", limit_s=120, run=check_tests),
         "sd15": Part(what="SD 1.5 beside plain diffusers", limit_s=180, run=partial(check_shapes, family="sd15")),
         "sdxl": Part(what="SDXL beside plain diffusers", limit_s=180, run=partial(check_shapes, family="sdxl")),
-        "memory": Part(what="what a model takes, with less and less memory", limit_s=180, run=check_memory),
+        "memory": Part(what="what a model needs, with less and less memory", limit_s=180, run=check_memory),
         "speed": Part(what="how fast it draws, beside plain diffusers", limit_s=180, run=measure_speed),
         "compiled": Part(what="the same with a compiled UNet", limit_s=180, run=measure_compiled),
     }

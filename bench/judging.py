@@ -2,7 +2,7 @@
 
     python -m bench.judging [--judge FOLDER] [--drawings 2000]
 
-measures what a judge reads in drawings of unseen characters: unchanged, blurred, noisy and after JPEG.
+Measures what a judge reads in drawings of unseen characters: unchanged, blurred, noisy and after JPEG.
 """
 
 from __future__ import annotations
@@ -109,8 +109,8 @@ def check_judge(judge: Judge, views: Sequence[world.View]) -> None:
     if weak:
         listed = ", ".join(f"{share:.1%} of {name.replace('_', ' ')}" for name, share in weak.items())
         raise UserError.plain(
-            f"The judge reads {listed} right in drawings, and must read {LEAST_READ:.0%}, or what it reads in pictures "
-            "says nothing of them: please use the one in bench/judge, or train one to the end."
+            f"The judge reads {listed} correctly in drawings but must read {LEAST_READ:.0%}; below that, what it reads "
+            "in pictures means nothing: please use the one in bench/judge, or train one fully."
         )
 
 
@@ -199,8 +199,12 @@ def main() -> None:
     """Print a table for the judge's card: attributes down, degradations across."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of the judge")
-    parser.add_argument("--drawings", type=int, default=2000, help="of characters that no training sees")
-    parser.add_argument("--free-limbs", action="store_true", help="that point anywhere, of which no training knows")
+    parser.add_argument(
+        "--drawings", type=int, default=2000, help="number of drawings of characters that no training sees"
+    )
+    parser.add_argument(
+        "--free-limbs", action="store_true", help="draw limbs that point anywhere, as no training shows them"
+    )
     arguments = parser.parse_args()
     judge, views = load_judge(arguments.judge), held_out_views(arguments.drawings, are_free=arguments.free_limbs)
     columns = {name: drawings_read(judge, views, wear) for name, wear in WEARS.items()}

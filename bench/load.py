@@ -256,13 +256,15 @@ def _is_equal(one: bytes | None, other: bytes | None) -> bool:
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="of a running app, such as http://127.0.0.1:7860")
+    parser.add_argument("url", help="address of a running app, such as http://127.0.0.1:7860")
     parser.add_argument("--visitors", type=int, default=100)
     parser.add_argument("--hog", type=int, default=0, help="how many pictures the first visitor asks for at once")
-    parser.add_argument("--steps", type=int, default=0, help="of each picture; 0 is the model's own number")
+    parser.add_argument("--steps", type=int, default=0, help="steps for each picture; 0 is the model's own number")
     parser.add_argument("--size", type=int, default=0, help="width and height of each picture; 0 is the model's own")
-    parser.add_argument("--replicas", type=int, default=0, help="how many draw, to compare them with one of them")
-    parser.add_argument("--rounds", type=int, default=9, help="of the comparison")
+    parser.add_argument(
+        "--replicas", type=int, default=0, help="number of replicas that draw, to compare them with a single one"
+    )
+    parser.add_argument("--rounds", type=int, default=9, help="rounds of the comparison")
     args = parser.parse_args()
     drawing = {"steps": args.steps, "size": args.size}
     if args.replicas:

@@ -266,24 +266,30 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--subjects", type=int, default=SUBJECTS, help="held-out subjects, one picture each per row")
     parser.add_argument("--quick", action="store_true", help=f"{QUICK_SUBJECTS} subjects, for a first impression")
-    parser.add_argument("--amounts", action="store_true", help="instead: the page's named points of how much")
-    parser.add_argument("--looks", action="store_true", help=f"instead: how {LOOKS_SUBJECTS} pictures look in all")
+    parser.add_argument("--amounts", action="store_true", help="measure instead the page's named amounts")
+    parser.add_argument(
+        "--looks", action="store_true", help=f"measure instead how {LOOKS_SUBJECTS} pictures look overall"
+    )
     parser.add_argument("--steps", type=int, nargs="+", default=(), help="fewer rows, at these numbers of steps")
     parser.add_argument("--guidance", type=float, nargs="+", default=(), help="fewer rows, at these guidance scales")
     interval = {"type": float, "nargs": 2, "metavar": ("FROM", "TO"), "action": "append"}
     parser.add_argument("--guided", **interval, help="fewer rows, with guidance in this share of the steps; repeatable")
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
-    parser.add_argument("--fast", action="store_true", help="fewer rows, in the model's fast way")
-    parser.add_argument("--live", action="store_true", help="as live pictures are: by the model's small decoder")
-    parser.add_argument("--exact", action="store_true", help="in single precision, as the app does with IPA_EXACT=1")
-    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="the rows whose names begin like this")
+    parser.add_argument("--fast", action="store_true", help="fewer rows, drawn with speed Fast")
+    parser.add_argument(
+        "--live", action="store_true", help="decode with the model's small decoder, as for live pictures"
+    )
+    parser.add_argument(
+        "--exact", action="store_true", help="draw in single precision, as the app does with IPA_EXACT=1"
+    )
+    parser.add_argument("--only", nargs="+", default=[""], metavar="NAME", help="only rows whose names begin like this")
     parser.add_argument("--model", type=Path, default=BUNDLED, help="another bundle of the recipe")
     parser.add_argument("--lora", type=Path, help="change the UNet by this file of the recipe's stage student")
-    parser.add_argument("--base-adapter", type=Path, help="in place of the model's own")
+    parser.add_argument("--base-adapter", type=Path, help="adapter file to use instead of the model's own")
     parser.add_argument("--judge", type=Path, default=JUDGE, help="folder of another judge")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
     parser.add_argument(
-        "--beside", type=Path, nargs="+", metavar="JSON", help="count nothing, compare what was written"
+        "--beside", type=Path, nargs="+", metavar="JSON", help="count nothing, compare the results in these files"
     )
     parser.add_argument("--sheet", type=Path, help="write a contact sheet of the first subjects here (PNG)")
     return parser

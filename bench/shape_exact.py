@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with tempfile.TemporaryDirectory(prefix="shape-exact-") as folder:
             agree = compare(options, Path(folder))["agree"]
     if not agree:
-        raise SystemExit("The pictures are not those of plain diffusers.")
+        raise SystemExit("The pictures differ from those of plain diffusers.")
 
 
 def compare(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
@@ -320,12 +320,14 @@ def parse_options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("family", choices=["sd15", "sdxl"])
-    parser.add_argument("--folder", type=Path, help="where to build and to keep what was built; else a temporary one")
+    parser.add_argument(
+        "--folder", type=Path, help="where to build models and keep them; by default a temporary folder"
+    )
     parser.add_argument("--size", type=int, default=256, help="side of the pictures in pixels")
-    parser.add_argument("--tiny", action="store_true", help="narrow everywhere: minutes become seconds")
+    parser.add_argument("--tiny", action="store_true", help="narrow models: seconds instead of minutes")
     parser.add_argument("--whole", action="store_true", help="SDXL at its published size, too")
-    parser.add_argument("--device", default="cpu", help="a torch device, where everything is made and drawn")
-    parser.add_argument("--half", action="store_true", help="in half precision, beside single precision")
+    parser.add_argument("--device", default="cpu", help="torch device on which everything is made and drawn")
+    parser.add_argument("--half", action="store_true", help="also in half precision, not only in single precision")
     parser.add_argument("--draw", choices=["app", "diffusers", "single"], help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 

@@ -234,12 +234,14 @@ async def soaked(url: str, *, minutes: float, every_s: float, sample_every_s: fl
 def main() -> None:
     """Run from the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("url", help="of a running app, such as http://127.0.0.1:7860")
+    parser.add_argument("url", help="address of a running app, such as http://127.0.0.1:7860")
     parser.add_argument("--minutes", type=float, default=120)
     parser.add_argument("--every", type=float, default=1, help="seconds between two visitors")
-    parser.add_argument("--sample-every", type=float, default=10, help="seconds between two looks at the app")
-    parser.add_argument("--steps", type=int, default=2, help="of each picture")
-    parser.add_argument("--output", type=Path, default=Path("soak"), help="of the JSON and the picture")
+    parser.add_argument("--sample-every", type=float, default=10, help="seconds between two measurements of the app")
+    parser.add_argument("--steps", type=int, default=2, help="steps for each picture")
+    parser.add_argument(
+        "--output", type=Path, default=Path("soak"), help="name of the JSON file and the picture, without ending"
+    )
     args = parser.parse_args()
     soak = asyncio.run(
         soaked(args.url, minutes=args.minutes, every_s=args.every, sample_every_s=args.sample_every, steps=args.steps)

@@ -312,7 +312,7 @@ def machine() -> dict[str, Any]:
 def main() -> None:
     """Measure, print and write figures, or print a written file."""
     parser = arguments_of("bench.speed", __doc__)
-    parser.add_argument("--compiled", action="store_true", help="with a compiled UNet; this takes minutes at first")
+    parser.add_argument("--compiled", action="store_true", help="compile the UNet, which takes minutes at first")
     arguments = parser.parse_args()
     if arguments.table:
         print(table(json.loads(arguments.table.read_text("utf-8"))["rows"]))
@@ -350,8 +350,8 @@ def arguments_of(module: str, about: str | None) -> argparse.ArgumentParser:
         prog=f"python -m {module}", description=about, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="how often each row is measured")
-    parser.add_argument("--json", type=Path, help="write the figures here too")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print what was written")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--table", type=Path, metavar="JSON", help="measure nothing, print the results in this file")
     return parser
 
 

@@ -98,7 +98,9 @@ def device_name(environment: Mapping[str, str]) -> str | None:
     """
     text = environment.get("IPA_DEVICE", "").strip()
     if text and not _DEVICE.fullmatch(text):
-        raise UserError.plain(f"IPA_DEVICE is {text!r}; it must be cpu, cuda or mps, or one of several, as cuda:1 is.")
+        raise UserError.plain(
+            f"IPA_DEVICE is {text!r}; it must be cpu, cuda or mps, or one of several, such as cuda:1."
+        )
     return text or None
 
 
@@ -156,7 +158,7 @@ def named_folder(environment: Mapping[str, str], variable: str) -> Path | None:
     try:
         return Path(os.path.normpath(Path(text).expanduser().absolute())) if text else None
     except RuntimeError:
-        raise UserError.plain(f"{variable} is {text!r}; there is no home folder that this begins with.") from None
+        raise UserError.plain(f"{variable} is {text!r}, but there is no home folder for it to start from.") from None
 
 
 def thread_count(processes: int = 1) -> int:
@@ -273,7 +275,7 @@ def temporary_folder() -> Path:
     if not (folder.is_symlink() or folder.exists()):
         folder.mkdir(mode=0o700, exist_ok=True)
     if folder.is_symlink() or not folder.is_dir() or folder.stat().st_uid != os.getuid():
-        raise UserError.plain(f"{folder} is not this user's; please set GRADIO_TEMP_DIR to a folder that is.")
+        raise UserError.plain(f"{folder} belongs to another user; please set GRADIO_TEMP_DIR to a folder of your own.")
     return folder
 
 

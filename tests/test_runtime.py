@@ -48,7 +48,7 @@ def test_an_app_that_cannot_begin_says_why_in_a_sentence() -> None:
     code = "from ipa_app.runtime import *; end_with_a_sentence(); device_name({'IPA_DEVICE': 'gpu7'})"
     ended = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert ended.returncode == 1
-    assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, as cuda:1 is.\n"
+    assert ended.stderr == "IPA_DEVICE is 'gpu7'; it must be cpu, cuda or mps, or one of several, such as cuda:1.\n"
 
 
 def run(code: str) -> str:
@@ -135,7 +135,7 @@ def test_a_folder_is_named_as_people_write_it(text: str, folder: Path | None) ->
 
 
 def test_a_folder_in_the_home_of_nobody_is_refused() -> None:
-    with pytest.raises(UserError, match="GRADIO_TEMP_DIR is '~nobody-of-that-name/x'; there is no home folder"):
+    with pytest.raises(UserError, match="GRADIO_TEMP_DIR is '~nobody-of-that-name/x', but there is no home folder"):
         named_folder({"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"}, "GRADIO_TEMP_DIR")
 
 
@@ -185,7 +185,7 @@ class TestTemporaryFolder:
     def test_that_of_another_user_is_not_taken(self, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(os, "getuid", lambda: 12345)
         (place / "gradio-12345").mkdir()
-        with pytest.raises(UserError, match="gradio-12345 is not this user's; please set GRADIO_TEMP_DIR"):
+        with pytest.raises(UserError, match="gradio-12345 belongs to another user; please set GRADIO_TEMP_DIR"):
             temporary_folder()
 
     @pytest.mark.parametrize("points_nowhere", [True, False])
@@ -194,5 +194,5 @@ class TestTemporaryFolder:
         if not points_nowhere:
             target.mkdir()
         (place / f"gradio-{os.getuid()}").symlink_to(target)
-        with pytest.raises(UserError, match="is not this user's"):
+        with pytest.raises(UserError, match="belongs to another user"):
             temporary_folder()

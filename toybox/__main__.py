@@ -23,19 +23,26 @@ def arguments_parser() -> argparse.ArgumentParser:
         "stages",
         nargs="*",
         metavar="stage",
-        help=f"of {', '.join(STAGES)}; by default all unfinished ones that the bundle needs",
+        help=f"one or more of {', '.join(STAGES)}; by default all unfinished ones that the bundle needs",
     )
     parser.add_argument("--work", type=Path, required=True, help="folder for data, checkpoints, samples and results")
     parser.add_argument(
-        "--recipe", choices=RECIPES, default="full", help="tiny: everything on very little, in minutes, to try it"
+        "--recipe",
+        choices=RECIPES,
+        default="full",
+        help="tiny: everything on very little data, in minutes, to try it out",
     )
-    parser.add_argument("--budget", type=float, default=1.0, help="factor on the samples that every stage sees")
+    parser.add_argument("--budget", type=float, default=1.0, help="multiply the samples that every stage sees by this")
     parser.add_argument(
-        "--minutes", type=float, help="stop each stage after so many, unfinished; the same command goes on"
+        "--minutes", type=float, help="stop each stage after this long, even unfinished; the same command continues"
     )
-    parser.add_argument("--subjects", type=int, help="subjects drawn to train on, in place of the recipe's")
-    parser.add_argument("--other-view-share", type=float, help="of the adapters' pairs, in place of the recipe's")
-    parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="go on from a bundle, such as assets/toybox")
+    parser.add_argument("--subjects", type=int, help="number of subjects to draw for training, instead of the recipe's")
+    parser.add_argument(
+        "--other-view-share",
+        type=float,
+        help="share of adapter training pairs with another view as reference, instead of the recipe's",
+    )
+    parser.add_argument("--start-from", type=Path, metavar="BUNDLE", help="start from a bundle, such as assets/toybox")
     return parser
 
 
@@ -45,7 +52,7 @@ def main() -> None:
     arguments = parser.parse_args()
     unknown = set(arguments.stages) - set(STAGES)
     if unknown:
-        parser.error(f"no stage is called {', '.join(sorted(unknown))}; there are {', '.join(STAGES)}")
+        parser.error(f"no stage is called {', '.join(sorted(unknown))}; the stages are {', '.join(STAGES)}")
     if arguments.budget <= 0:
         parser.error("--budget must be more than 0")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
@@ -55,7 +62,7 @@ def main() -> None:
     shared = [name for name, stage in STAGES.items() if stage.can_be_shared]
     try:
         if recipe_accelerator().num_processes > 1 and not (arguments.stages and set(arguments.stages) <= set(shared)):
-            parser.error(f"several processes can train only {', '.join(shared)}; please name the stage")
+            parser.error(f"several processes can train only {', '.join(shared)}; please name one of these")
         if arguments.start_from:
             start_from(arguments.start_from, arguments.work, recipe)
         run(recipe, arguments.work, arguments.stages)

@@ -129,7 +129,7 @@ class ClusterModels(Models):
             try:
                 self.reports = ray.get(self._board.reports.remote(), timeout=_ANSWER_S)
             except Exception as error:  # noqa: BLE001 - whatever is wrong with the cluster, it may come back
-                logger.warning("The cluster does not say how its replicas are: %s", error)
+                logger.warning("The state of the cluster's replicas is unknown: %s", error)
                 self.reports = ()
 
 
@@ -164,7 +164,7 @@ class ClusterDraw:
                     yield _with_note(event) if attempt and isinstance(event, GenerateResult) else event
                 return
             except ReplicaLost as lost:
-                logger.warning("A replica has ended while it drew (%s).", lost)
+                logger.warning("A replica stopped while it was drawing (%s).", lost)
                 yield Progress(phase="loading", message=Message("doing.drawn_anew"))
         raise UserError("cluster.given_up")
 
@@ -299,8 +299,8 @@ def _join(address: str) -> None:
         ray.init(address=address, namespace=APPLICATION)
     except (OSError, RuntimeError, ValueError) as error:
         raise UserError.plain(
-            f"{CLUSTER_VARIABLE} is {address!r}, and no Ray cluster can be joined there from this machine ({error}): "
-            f"please begin one, join it by `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
+            f"{CLUSTER_VARIABLE} is {address!r}, but no Ray cluster can be joined there from this computer ({error}): "
+            f"please start one, join it with `ray start --address=...`, or set {CLUSTER_VARIABLE}=local."
         ) from error
 
 
@@ -314,7 +314,7 @@ def _begin(**options: Any) -> None:
             ray.shutdown()
             if not left:
                 raise
-            logger.warning("Ray did not begin, and is begun anew: %s", error)
+            logger.warning("Ray did not start, and is started again: %s", error)
 
 
 def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
@@ -323,7 +323,7 @@ def _replicas(settings: ClusterSettings) -> tuple[Any, int]:
         return serve.get_app_handle(APPLICATION), settings.replicas or max(1, running)
     gpus = int(ray.cluster_resources().get("GPU", 0))
     count = settings.replicas or max(1, gpus)
-    logger.info("Beginning %d replicas.", count)
+    logger.info("Starting %d replicas.", count)
     app = application(num_replicas=count, ray_actor_options=settings.share(count, gpus=gpus))
     return serve.run(app, name=APPLICATION, route_prefix=None), count
 
@@ -339,7 +339,7 @@ def _running() -> int | None:
             return sum(sum(each.replica_states.values()) for each in asked.deployments.values())
         # An application just handed to Serve has no deployments until its code is read.
         if asked.status == "DEPLOY_FAILED":
-            raise UserError.plain(f"Ray Serve could not begin the replicas: {asked.message}")
+            raise UserError.plain(f"Ray Serve could not start the replicas: {asked.message}")
         time.sleep(_LOOK_EVERY_S)
     return None
 

@@ -247,7 +247,7 @@ def _finite(
     """
     values = work()
     if not torch.isfinite(values).all() and model.dtype != torch.float32:
-        logger.warning("%s ran out of range %s; once more in float32", model.dtype, when)
+        logger.warning("%s ran out of range %s; drawing again in float32", model.dtype, when)
         on_again()
         with model.in_float32(check):
             values = work()

@@ -371,13 +371,13 @@ class LibraryKeeper(Keeper):
             try:
                 self._library.waiting.remove(kept.id)
             except OSError as error:
-                logger.warning("A request that is over could not be removed from the library: %s", error.strerror)
+                logger.warning("A finished request could not be removed from the library: %s", error.strerror)
 
     def _put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> bool:
         try:
             self._library.waiting.put(record, pictures)
         except OSError as error:
-            logger.warning("A request that waits could not be kept in the library: %s", error.strerror)
+            logger.warning("A waiting request could not be kept in the library: %s", error.strerror)
             return False
         return True
 

@@ -22,8 +22,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
-        self._waiting = Gauge("ipa_waiting", "Requests that wait for their turn.", registry=self._registry)
-        self._drawing = Gauge("ipa_drawing", "Requests that are being drawn.", registry=self._registry)
+        self._waiting = Gauge("ipa_waiting", "Requests waiting for their turn.", registry=self._registry)
+        self._drawing = Gauge("ipa_drawing", "Requests being drawn.", registry=self._registry)
         self._phases = Histogram(
             "ipa_phase_seconds",
             "Seconds that requests spent in each phase.",
@@ -36,20 +36,20 @@ class Metrics:
         )
         self._refused = Counter(
             "ipa_refused",
-            "Requests that were turned away or could not be drawn, by the key of the sentence that was said.",
+            "Requests that were turned away or could not be drawn, by the key of the message.",
             ["reason"],
             registry=self._registry,
         )
         self._watch_process(psutil.Process())
-        device = Gauge("ipa_device_memory_bytes", "Memory that PyTorch has on the GPU.", registry=self._registry)
+        device = Gauge("ipa_device_memory_bytes", "GPU memory used by PyTorch.", registry=self._registry)
         device.set_function(device_memory)
 
     def _watch_process(self, process: psutil.Process) -> None:
         files = process.num_handles if hasattr(process, "num_handles") else process.num_fds
         for name, meaning, number in (
-            ("ipa_memory_bytes", "Memory that this process has.", lambda: process.memory_info().rss),
+            ("ipa_memory_bytes", "Memory used by this process.", lambda: process.memory_info().rss),
             ("ipa_threads", "Threads of this process.", process.num_threads),
-            ("ipa_open_files", "Files and connections that this process has open.", files),
+            ("ipa_open_files", "Files and connections open in this process.", files),
         ):
             Gauge(name, meaning, registry=self._registry).set_function(number)
 
@@ -108,11 +108,11 @@ class _Replicas(Collector):
         reports = self._reports()
         if not reports:
             return
-        drawing = GaugeMetricFamily("ipa_replica_drawing", "Requests that a replica has.", labels=["replica"])
-        drawn = CounterMetricFamily("ipa_replica_drawn", "Requests that a replica has done.", labels=["replica"])
-        memory = GaugeMetricFamily("ipa_replica_memory_bytes", "Memory that a replica has.", labels=["replica"])
+        drawing = GaugeMetricFamily("ipa_replica_drawing", "Requests that a replica is working on.", labels=["replica"])
+        drawn = CounterMetricFamily("ipa_replica_drawn", "Requests that a replica has finished.", labels=["replica"])
+        memory = GaugeMetricFamily("ipa_replica_memory_bytes", "Memory used by a replica.", labels=["replica"])
         device = GaugeMetricFamily(
-            "ipa_replica_device_memory_bytes", "Memory that PyTorch has on a replica's GPU.", labels=["replica"]
+            "ipa_replica_device_memory_bytes", "GPU memory used by PyTorch in a replica.", labels=["replica"]
         )
         for each in reports:
             drawing.add_metric([each.replica], each.drawing)

@@ -31,7 +31,7 @@ def range_end(what: str, *, after: str) -> Any:
         step=0.05,
         between=(0, 1),
         excluded=0,
-        doc=f"when it ceases to count, above {{least:g}} to {{most:g}}; later than {after}",
+        doc=f"when it stops counting, above {{least:g}} to {{most:g}}; later than {after}",
     )
 
 

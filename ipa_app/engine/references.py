@@ -48,7 +48,7 @@ class Reference:
         label="Weight of picture {number}",
         step=0.05,
         between=(0, 2),
-        doc="how much the reference counts beside others, {least:g} to {most:g}",
+        doc="how much the reference counts compared with others, {least:g} to {most:g}",
     )
     view: SquareMode = option(
         "crop",
@@ -73,7 +73,7 @@ class Reference:
     region: RegionName = option(
         "everywhere",
         label="Where in the new picture it counts",
-        help="Two pictures can have a half each, or the places that you paint. Pictures for the same place share it.",
+        help="Two pictures can each have a half, or the places you paint. Pictures for the same place share it.",
         shown=("Everywhere", "Left half", "Right half", "Upper half", "Lower half", "Where I paint"),
         doc=(
             "where in the new picture the reference counts: everywhere, or left, right, upper or lower half, "
@@ -89,7 +89,7 @@ class Reference:
     region_softness: float = option(
         0,
         label="Softness of the place's edge",
-        help="0: as hard as it is painted. In percent of the picture's longer side.",
+        help="0: as sharp as it was painted. In percent of the picture's longer side.",
         step=0.5,
         between=(0, 20),
         beside="region_mask",
@@ -98,10 +98,10 @@ class Reference:
     region_prompt: str = option(
         "",
         label="Words for its place",
-        help="What is to be drawn there, in place of the words for the whole picture. Without any, those count.",
+        help="What to draw there, instead of the words for the whole picture. If left empty, those words are used.",
         longest=LONGEST_PROMPT,
         is_rare=True,
-        doc="words for the reference's region, which count there in place of the prompt",
+        doc="words for the reference's region, which count there instead of the prompt",
     )
     start: float = option(
         0.0,
@@ -121,7 +121,7 @@ class Reference:
         between=(0, 1),
         excluded=0,
         api="reference_end",
-        doc="when it ceases to count; later than {reference_start}",
+        doc="when it stops counting; later than {reference_start}",
     )
 
     def __post_init__(self) -> None:

@@ -59,11 +59,11 @@ def _side(title: str, *, label: str) -> Any:
         0,
         title=title,
         label=label,
-        help="In pixels. 0: the model's own size, on Inpaint the picture's.",
+        help="In pixels. 0: the model's own size; on Inpaint, the picture's size.",
         between=(8, LARGEST_SIDE),
         or_zero=True,
         multiple=8,
-        doc="in pixels, 0 for the model's own, or that of the picture to change",
+        doc="in pixels, 0 for the model's own size, or that of the picture to change",
     )
 
 
@@ -123,13 +123,13 @@ class GenerateRequest(TaskOptions):
         label="Seed",
         help="The same seed and settings give the same picture. -1: a new one every time.",
         between=(-1, LARGEST_SEED),
-        doc="of the first picture, the next ones count up; -1 draws one",
+        doc="of the first picture, the next ones count up; -1 picks one at random",
     )
     steps: int = option(
         0,
         title="The number of steps",
         label="Steps",
-        help="More is slower and a little finer. 0: the model's own number.",
+        help="More steps are slower and a little finer. 0: the usual number for the model.",
         step=1,
         between=(0, 100),
         doc="denoising steps, 0 for the model's own number",
@@ -138,7 +138,7 @@ class GenerateRequest(TaskOptions):
         0,
         title="The guidance",
         label="Guidance",
-        help="How strictly picture and words are obeyed, 1 to 20. 0: the model's own number.",
+        help="How strictly the picture and words are followed, 1 to 20. 0: the usual value for the model.",
         step=0.5,
         between=(1, 20),
         or_zero=True,
@@ -155,17 +155,17 @@ class GenerateRequest(TaskOptions):
         title="The picture to stay away from",
         label="Picture to stay away from",
         kind="reference",
-        doc="a picture to stay away from; counts beside a reference only",
+        doc="a picture to stay away from; counts only together with a reference",
     )
     part: PartName = option(
         "all",
         label="What to use of the picture",
         help=(
-            "Style: colours, material and mood. Layout: what is where, and how large. With one of them alone, "
+            "Style: colours, material and mood. Layout: what is where, and how large. With only one of them, "
             "your words say what is drawn."
         ),
         shown=("Everything", "Only its style", "Only its layout"),
-        doc="what of the reference counts: all, style or layout; other than all for models that /models says can",
+        doc="what of the reference counts: all, style or layout; the last two for models that /models says can do so",
     )
     output_format: OutputFormat = option(
         "png",
@@ -187,7 +187,7 @@ class GenerateRequest(TaskOptions):
         0,
         title="The end of the guidance",
         label="Guidance to (1: last step)",
-        help="Ending earlier is faster. 0: as the model does it by itself.",
+        help="Ending earlier is faster. 0: as is usual for the model.",
         step=0.05,
         between=(0.05, 1),
         or_zero=True,
@@ -208,11 +208,11 @@ class GenerateRequest(TaskOptions):
         title="The speed",
         label="Speed",
         help=(
-            "Fast: in a few steps, and another picture than Best. The guidance that is set has no effect then; as a "
-            "rule, what should not be in the picture has none either."
+            "Fast takes only a few steps, and gives a different picture from Best. “Guidance” then has no effect, and "
+            "“Not in the picture” usually has none either."
         ),
         shown=("Best", "Fast"),
-        doc="best, or fast for models of which /models says that they can: in a few steps, another picture",
+        doc="best, or fast for models that /models says can do so: in a few steps, with a different picture",
     )
     notes: tuple[Message, ...] = ()
 

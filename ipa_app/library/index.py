@@ -212,7 +212,7 @@ class PictureIndex:
                 raise
             except sqlite3.Error as error:
                 # The disk may be full, or the file damaged.
-                logger.warning("The index of the library is made anew, in memory: %s", error)
+                logger.warning("The index of the library is rebuilt, in memory: %s", error)
                 self._tables.close()
                 self._tables = _empty(":memory:")
                 with self._tables:
@@ -246,13 +246,13 @@ def _opened(path: Path) -> sqlite3.Connection:
                 return tables
             tables.close()
     except sqlite3.Error as error:
-        logger.warning("The index of the library cannot be read, and is made anew: %s", error)
+        logger.warning("The index of the library cannot be read, and is rebuilt: %s", error)
     try:
         for suffix in ("", "-wal", "-shm"):
             Path(f"{path}{suffix}").unlink(missing_ok=True)
         return _empty(path)
     except (sqlite3.Error, OSError) as error:
-        logger.warning("The index of the library cannot be written, and is made in memory: %s", error)
+        logger.warning("The index of the library cannot be written, and is kept in memory: %s", error)
         return _empty(":memory:")
 
 

@@ -104,9 +104,9 @@ def open_library(environment: Mapping[str, str]) -> Library | None:
     try:
         return Library(folder)
     except Timeout:
-        logger.warning("The library %s is in use by another process, so that nothing made here is kept.", folder)
+        logger.warning("The library %s is in use by another process, so nothing made here is kept.", folder)
     except OSError as error:
-        logger.warning("The library %s cannot be written to, so that nothing made here is kept: %s", folder, error)
+        logger.warning("The library %s cannot be written to, so nothing made here is kept: %s", folder, error)
     return None
 
 
@@ -126,7 +126,7 @@ def chosen_folder(environment: Mapping[str, str]) -> Path | None:
     try:
         return Path.home() / _USUAL
     except RuntimeError:
-        logger.warning("There is no home folder, so that nothing made here is kept; %s may name a folder.", VARIABLE)
+        logger.warning("There is no home folder, so nothing made here is kept; %s can name a folder for it.", VARIABLE)
         return None
 
 

@@ -239,7 +239,7 @@ def _contents(path: Path, name: str) -> Contents:
     """Read a file."""
     if not is_whole_file(path):
         if path.exists():
-            logger.warning("%s is left out of the library: it is damaged, or no picture.", path)
+            logger.warning("%s is left out of the library: it is damaged, or not a picture.", path)
         return Contents(is_picture=False)
     settings = read_settings(path)
     if settings is None:

@@ -151,7 +151,7 @@ def _read(path: Path) -> WaitingRecord | None:
             return record
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
-    logger.warning("%s is left out: it is no request that waits, or damaged.", path)
+    logger.warning("%s is left out: it is damaged, or not a waiting request.", path)
     return None
 
 

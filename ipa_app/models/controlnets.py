@@ -177,7 +177,7 @@ def _kinds(paths: list[Path]) -> dict[Path, str]:
     if len(unknown) == 1 and "pose" not in kinds.values():
         kinds[unknown[0]] = "pose"
     elif unknown:
-        logger.warning("It cannot be told what these ControlNets are for: %s.", ", ".join(map(str, unknown)))
+        logger.warning("It is unclear what these ControlNets are for: %s.", ", ".join(map(str, unknown)))
     places = list(dict.fromkeys(path.parent for path in paths))
     order = {path: (places.index(path.parent), _rank(names[path], kind)) for path, kind in kinds.items()}
     return {path: kinds[path] for path in sorted(kinds, key=lambda path: order[path])}

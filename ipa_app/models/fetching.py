@@ -175,7 +175,7 @@ def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.E
         if _size(file.blob) == file.size:
             if has_digest(file.blob, file.digest, cancel=cancel):
                 return
-            logger.warning("%s is damaged and is fetched again.", file.blob)
+            logger.warning("%s is damaged and is downloaded again.", file.blob)
             count(-file.size)
             file.blob.unlink()
         for _ in range(2):
@@ -183,7 +183,7 @@ def fetch(file: RemoteFile, *, count: Callable[[int], None], cancel: threading.E
             if has_digest(file.partial, file.digest, cancel=cancel):
                 file.partial.replace(file.blob)
                 return
-            logger.warning("%s of %s arrived damaged and is thrown away.", file.path, file.repo)
+            logger.warning("%s of %s arrived damaged and is discarded.", file.path, file.repo)
             count(-_size(file.partial))
             file.partial.unlink()
     raise UserError("download.damaged_twice", path=file.path, repo=file.repo)
@@ -244,7 +244,7 @@ def _alone(file: RemoteFile, *, cancel: threading.Event) -> Iterator[None]:
         try:
             lock.acquire(timeout=0.5)
         except Timeout:
-            logger.info("Another program is fetching %s of %s.", file.path, file.repo)
+            logger.info("Another program is downloading %s of %s.", file.path, file.repo)
     try:
         yield
     finally:

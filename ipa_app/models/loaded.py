@@ -357,7 +357,7 @@ class LoadedModel:
         if prompt is None:
             prompt = self._encoded(image, network)
             if not prompt.is_finite and self.dtype != torch.float32:
-                logger.warning("%s ran out of range in an image prompt; once more in float32", self.dtype)
+                logger.warning("%s ran out of range in an image prompt; computing it again in float32", self.dtype)
                 self.rest()
                 with in_float32([self.image_encoder, network]):
                     prompt = self._encoded(image, network)

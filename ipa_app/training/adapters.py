@@ -73,8 +73,8 @@ def read_pretrained(path: Path, config: TrainConfig) -> AdapterFile:
     file = read_adapter(path)
     if file.kind not in TRAINED_KINDS:
         raise UserError.plain(
-            f"{path} is a {file.kind} adapter, and of that kind none can be trained here: please start from one of "
-            f"the kind {' or '.join(TRAINED_KINDS)}."
+            f"{path} is a {file.kind} adapter, which cannot be trained here: please start from one of type "
+            f"{' or '.join(TRAINED_KINDS)}."
         )
     if file.kind != config.adapter:
         raise UserError.plain(f"{path} is a {file.kind} adapter; train it with --adapter {file.kind}.")

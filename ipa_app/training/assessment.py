@@ -77,7 +77,7 @@ class Assessment:
             with written_whole(path) as part:
                 sheet.save(part, format="PNG")
         except OSError as error:
-            logger.warning("%s cannot be written (%s); the run goes on without.", path, error.strerror)
+            logger.warning("%s cannot be written (%s); the run continues without it.", path, error.strerror)
             return
         yield SampleReport(step=self._trainer.step, path=path)
 

@@ -92,7 +92,7 @@ class RowCache:
             output = self._folder.parent.parent
             why = why_unwritable(error, output, needed=sum(tensor.nbytes for tensor in whole.values()))
             raise UserError.plain(
-                f"The encoded pictures cannot be kept in {output} ({why}); put that right and run the same command "
+                f"The encoded pictures cannot be kept in {output} ({why}); fix this and run the same command "
                 "again, or keep none with --cache-gb 0."
             ) from error
         self._waiting = []

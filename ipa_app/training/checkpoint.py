@@ -170,7 +170,7 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
         return None
     for broken in _checkpoints(config.output):
         if broken.name > folder.name:
-            logger.warning("%s is damaged and is left aside.", broken)
+            logger.warning("%s is damaged and is ignored.", broken)
     state = _state(folder)
     for doubt in _doubts(Origin(**state.get("origin", {})), origin):
         logger.warning("%s", doubt)
@@ -185,13 +185,13 @@ def load_checkpoint(config: TrainConfig, origin: Origin) -> Checkpoint | None:
 def _doubts(before: Origin, now: Origin) -> Iterator[str]:
     """Yield what the user should know about a run that is resumed with slightly different data."""
     if None not in (before.found, now.found) and before.found != now.found:
-        yield f"The run had {before.found} examples so far and goes on with {now.found}, in another order."
+        yield f"The run had {before.found} examples so far and continues with {now.found}, in a different order."
     if other := _other_files(before, now):
-        yield f"Pictures have changed since the run began: {len(other)} of those looked at; the first is {other[0]}."
+        yield f"Pictures have changed since the run began: {len(other)} of those checked; the first is {other[0]}."
     unknown = {"files": "the pictures", "preparation": "the model's settings for pictures and texts"}
     for name, what in unknown.items():
         if getattr(before, name) is None and getattr(now, name) is not None:
-            yield f"The run does not say what {what} were when it began, so nothing tells whether they are the same."
+            yield f"The run does not say what {what} were when it began, so they may have changed."
 
 
 def _other_files(before: Origin, now: Origin) -> list[str]:
@@ -287,7 +287,7 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
         what = "other names or texts" if old.pictures == new.pictures else counts
         what = what if "data" in differ else f"other pictures under the same names, such as {other[0]}"
         raise UserError.plain(
-            f"{output} holds a run on other data ({what}); to train on with these from what it has learned, name "
+            f"{output} holds a run on other data ({what}); to train on the new data from what it has learned, name "
             f"another output folder and --pretrained {folder / ADAPTER_FILE}."
         )
 

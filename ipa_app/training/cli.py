@@ -71,14 +71,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     except torch.OutOfMemoryError:
         print(
-            "error: The GPU's memory is full. --gradient-checkpointing takes less, and so does half the --batch-size "
-            "with twice the --gradient-accumulation-steps: with these the run goes on from what is saved. In another "
-            "--output, --mixed-precision bf16 takes less as well.",
+            "error: The GPU's memory is full. --gradient-checkpointing needs less, and so does half the --batch-size "
+            "with twice the --gradient-accumulation-steps: with these, the run continues from what is saved. With "
+            "another --output, --mixed-precision bf16 also needs less.",
             file=sys.stderr,
         )
         return 2
     except KeyboardInterrupt:
-        print("stopped before anything was begun", file=sys.stderr)
+        print("stopped before anything was started", file=sys.stderr)
         return 130
 
 
@@ -108,7 +108,7 @@ def _train(config: TrainConfig, data: DataConfig) -> int:
             try:
                 dataset.encode(accelerator, stop=stop, progress=console.encoding if is_main else None)
             except Stopped:
-                console.say("stopped while encoding: what is encoded is kept, and the same command goes on from there")
+                console.say("stopped while encoding: what is encoded is kept; the same command continues from there")
                 return stop.exit_code
             if skipped := dataset.examples.skipped:
                 logger.warning("%s", skipped.summary(dataset.examples.listed))
@@ -165,7 +165,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
     """Yield lines on what is going to happen."""
     examples = dataset.examples
     if run.trainer.step == 0 and (config.output / LOG_FILE).is_file():
-        yield "beginning anew: the run that was here before has saved no step"
+        yield "starting again from step 0: the earlier run here saved nothing"
     yield f"training on {len(examples.train)} pictures, measuring on {len(examples.heldout)} held out"
     yield f"training {run.description}"
     yield (
@@ -174,7 +174,7 @@ def _outlook(config: TrainConfig, dataset: Dataset, run: TrainingRun, room: Room
     )
     if not dataset.is_kept:
         size = size_text(dataset.encoded_bytes)
-        yield f"encoded, the pictures would take {size}, more than --cache-gb allows: each step encodes its own"
+        yield f"encoded, all pictures would take {size}, more than --cache-gb allows, so each step encodes its own"
     yield f"writing to {config.output.resolve()} (about {size_text(room.total)}: {room})"
 
 
@@ -183,16 +183,16 @@ def _doubts(config: TrainConfig, dataset: Dataset, adapter: IPAdapter, *, proces
     yield from dataset.examples.notes
     if cut := dataset.cut_texts():
         yield (
-            f"Texts that are longer than the text encoder reads, so that their ends are not seen: {len(cut)}; the "
-            f"first is that of {cut[0]}."
+            f"Texts that are too long for the text encoder, so their ends are not read: {len(cut)}; the first is that "
+            f"of {cut[0]}."
         )
     if isinstance(adapter.image_proj, Resampler) and len(adapter.image_proj.layers) != READABLE_DEPTH:
-        yield f"Other programs read fine-grained adapters with {READABLE_DEPTH} layers in the Resampler alone."
+        yield f"Other programs only read fine-grained adapters whose Resampler has {READABLE_DEPTH} layers."
     times = _times_seen(config, dataset, processes)
     if times >= BY_HEART:
         yield (
-            f"Every picture is seen about {times:.0f} times: so few pictures are learned by heart, and others may not "
-            "work at all. More pictures or a smaller --max-steps help."
+            f"Every picture is seen about {times:.0f} times: so few are learned by heart, and the adapter may not work "
+            "with others at all. More pictures or a smaller --max-steps will help."
         )
     if config.eval_steps and not dataset.examples.heldout:
         yield f"Nothing is held out, so nothing measures whether the picture helps. {_remedy(dataset)}"
@@ -213,11 +213,11 @@ def _times_seen(config: TrainConfig, dataset: Dataset, processes: int) -> float:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m ipa_app.training",
-        description="Train an IP-Adapter for a frozen Stable Diffusion model. Run again to go on after a stop.",
+        description="Train an IP-Adapter for a frozen Stable Diffusion model. Run it again to resume after a stop.",
     )
     for config in (DataConfig, TrainConfig):
         _add_options(parser.add_argument_group("data" if config is DataConfig else "training"), config)
-    parser.add_argument("--dry-run", action="store_true", help="print what the run would cost, from a few timed steps")
+    parser.add_argument("--dry-run", action="store_true", help="time a few steps and estimate the whole run")
     return parser
 
 

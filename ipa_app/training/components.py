@@ -198,7 +198,7 @@ def _check_there(base: Path) -> None:
     if not base.exists():
         raise UserError.plain(
             f"There is no base model {base}: it must be a folder in diffusers layout or one .safetensors file on this "
-            "machine; one of the Hub is to be downloaded first."
+            "computer; a model on the Hub has to be downloaded first."
         )
 
 

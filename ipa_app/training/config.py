@@ -41,7 +41,7 @@ class TrainConfig:
         "base", doc="base: 4 tokens from the pooled picture embedding; plus: fine-grained, tokens from all patches"
     )
     max_steps: int = option(10_000, between=(1, inf), doc="steps (weight updates) in all")
-    max_minutes: float = option(0.0, doc="stop after so many minutes, keeping what was learned; 0 = no limit")
+    max_minutes: float = option(0.0, doc="stop after this many minutes and keep what was learned; 0 = no limit")
     batch_size: int = option(8, between=(1, inf), doc="examples per batch and process")
     gradient_accumulation_steps: int = option(1, between=(1, inf), doc="batches per step")
     learning_rate: float = option(1e-4, doc="AdamW learning rate")
@@ -55,7 +55,7 @@ class TrainConfig:
     scale: float = option(
         1.0,
         between=(0.1, 1.5),
-        doc="scale of the picture in training; below 1, the adapter does more at 1 than its examples asked of it",
+        doc="scale of the picture in training; below 1, the adapter does more at 1 than its examples asked for",
     )
     timestep_sampling: Literal["uniform", "late"] = option(
         "uniform", doc="late: train more on noisy timesteps, where layout and main colours are decided"
@@ -67,35 +67,35 @@ class TrainConfig:
         between=(0, MOST_HEADS),
         doc=(
             "plus only: attention heads of the Resampler, 64 channels each; 0 = those of the base model's own "
-            "fine-grained adapter, else as published (12, for SDXL 20), else what suits the width of its text tokens"
+            "fine-grained adapter, else as published (12, for SDXL 20), else as suits the width of its text tokens"
         ),
     )
     resampler_dim: int = option(
         0,
         between=(0, MOST_HEADS * RESAMPLER_DIM_HEAD),
-        doc="plus only: width of the Resampler; 0 = chosen as its heads are",
+        doc="plus only: width of the Resampler; 0 = chosen in the same way as its heads",
     )
     pretrained: Path | None = option(None, doc="start from this published adapter file")
     mixed_precision: MixedPrecision = option(
         "no", doc="arithmetic of the forward pass; the adapter's own weights stay float32"
     )
     gradient_checkpointing: bool = option(
-        False, doc="compute parts of the UNet twice instead of keeping them: slower, in much less memory"
+        False, doc="compute parts of the UNet twice instead of keeping them: slower, but uses much less memory"
     )
     save_precision: Literal["fp16", "fp32"] = option("fp16", doc="precision of the finished adapter file")
     seed: int = option(
-        0, between=(0, LARGEST_SEED), doc="decides the first weights, the order of the data, noise and drops"
+        0, between=(0, LARGEST_SEED), doc="decides the initial weights, the order of the data, the noise and the drops"
     )
     log_steps: int = option(
-        10, between=(1, inf), doc="steps between lines of progress; where steps are slow, they come more often"
+        10, between=(1, inf), doc="steps between progress lines; if steps are slow, lines come more often"
     )
-    save_steps: int = option(0, doc="steps between checkpoints; 0 = by minutes alone")
+    save_steps: int = option(0, doc="steps between checkpoints; 0 = only by minutes")
     save_minutes: float = option(
-        2.0, doc="minutes between checkpoints, more where writing one takes long; 0 = by steps alone"
+        2.0, doc="minutes between checkpoints, more if writing one takes long; 0 = only by steps"
     )
     keep_checkpoints: int = option(2, between=(1, inf), doc="checkpoints kept in the output folder")
     eval_steps: int = option(500, doc="steps between measurements of the held-out loss; 0 = never")
-    sample_steps: int = option(500, doc="steps between sample sheets; 0 = at the end alone")
+    sample_steps: int = option(500, doc="steps between sample sheets; 0 = only at the end")
     num_inference_steps: int = option(20, between=(1, inf), doc="denoising steps of a sample")
     guidance_scale: float = option(5.0, doc="guidance of a sample")
 
@@ -114,8 +114,8 @@ class TrainConfig:
         kind = KINDS[self.adapter]
         if kind.has_fixed_tokens and self.num_tokens not in (0, kind.num_tokens):
             raise UserError.plain(
-                f"num_tokens is {self.num_tokens}, but a {kind.name} adapter has {kind.num_tokens}: other programs "
-                "read every file as such."
+                f"num_tokens is {self.num_tokens}, but a {kind.name} adapter has {kind.num_tokens}, as "
+                "other programs expect."
             )
 
 
@@ -135,19 +135,19 @@ class DataConfig:
         )
     )
     data_root: Path | None = option(
-        None, doc="folder the file names start from; default: the data file's, or the data folder"
+        None, doc="folder that file names are relative to; default: the data file's folder, or the data folder"
     )
-    image_encoder: Path | None = option(None, doc="folder of the CLIP vision tower, where the base has none")
+    image_encoder: Path | None = option(None, doc="folder of the CLIP vision tower, if the base model has none")
     heldout_data: Path | None = option(
-        None, doc="examples only to measure on, in any form that --data takes; default: some of the data"
+        None, doc="examples used only for measuring, in any form that --data takes; default: some of the data"
     )
     heldout: int | None = option(
-        None, doc=f"examples to measure on, never trained on; default: {HELDOUT}, or all that --heldout-data names"
+        None, doc=f"number of examples to measure on, never trained on; default: {HELDOUT}, or all in --heldout-data"
     )
     size: int = option(0, doc="side of the training pictures in pixels; 0 = the base model's own")
     cache_gb: float = option(
         8.0,
-        doc="keep all encoded pictures and texts in memory and in the output folder when they need no more than this",
+        doc="keep all encoded pictures and texts in memory and in the output folder if they need no more GB than this",
     )
     workers: int = option(4, between=(1, inf), doc="threads that open pictures")
 

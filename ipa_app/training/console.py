@@ -91,8 +91,8 @@ class Console:
         if heldout is not None and heldout.image_hurts:
             self.say(
                 f"warning: the picture still makes things worse: the held-out loss is {heldout.with_image:.4f} with it "
-                f"and {heldout.without_image:.4f} without. Train on with {way_on(self._config)}, or begin with a "
-                "trained adapter (--pretrained)."
+                f"and {heldout.without_image:.4f} without. To train further, use {way_on(self._config)}; or start from "
+                "a trained adapter (--pretrained)."
             )
         self.say(f"all results are in {self._config.output.resolve()}")
 

@@ -133,7 +133,7 @@ def read_examples(data: DataConfig, *, seed: int) -> Examples:
     train, heldout = (_are_there(part, listing.skipped) for part in (train, heldout))
     if not train:
         raise UserError.plain(
-            f"None of the pictures that {data.data} lists is there; the first is {listing.skipped.first}."
+            f"None of the pictures listed in {data.data} could be found; the first is {listing.skipped.first}."
         )
     return Examples(
         train=train,
@@ -215,7 +215,7 @@ def _notes(listing: Listing, train: Sequence[Example], heldout: Sequence[Example
     users = FileUsers([example.files for example in [*train, *heldout]])
     files = set().union(*(example.files for example in heldout))
     if shared := sum(min(users.of(file)) < len(train) for file in files):
-        yield f"Pictures that are trained on and measured on: {shared}; the held-out loss will look too good."
+        yield f"Pictures used both for training and for measuring: {shared}; the held-out loss will look too good."
 
 
 def _notes_of_split(train: Sequence[Example], heldout: Sequence[Example], *, total: int, count: int) -> Iterator[str]:
@@ -323,7 +323,7 @@ class ExampleReader:
             opened = self.open((index + offset) % len(self))
             if opened is not None:
                 return opened
-        raise UserError.plain(f"Not one picture of the data can be opened; the first is {self._skipped.first}.")
+        raise UserError.plain(f"None of the pictures in the data can be opened; the first is {self._skipped.first}.")
 
 
 def batch_indices(

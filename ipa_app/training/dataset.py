@@ -67,7 +67,7 @@ class Dataset:
         self.size = data.size or base.size
         if self.size % base.latent_factor:
             raise UserError.plain(
-                f"size is {self.size}; the autoencoder of this model takes multiples of {base.latent_factor} alone."
+                f"size is {self.size}; the autoencoder of this model takes only multiples of {base.latent_factor}."
             )
         self.sample_side = base.size
         self.encoder = FrozenEncoder(base, kind=config.adapter)
@@ -141,7 +141,7 @@ class Dataset:
             self._take_from_others(stop=stop)
         if not len(EncodedExamples(self.examples.train, self._caches)):
             raise UserError.plain(
-                f"Not one picture to train on can be opened; the first is {self.examples.skipped.first}."
+                f"None of the training pictures can be opened; the first is {self.examples.skipped.first}."
             )
         if accelerator.is_main_process:
             self._caches.pictures.forget_others({picture_key(example) for example in self._all})

@@ -147,7 +147,7 @@ class Listing:
             return
         if not len(self.skipped):
             raise UserError.plain(f"{self.source} lists no pictures.")
-        raise UserError.plain(f"Nothing in {self.source} can be used; the first is {self.skipped.first}.")
+        raise UserError.plain(f"Nothing in {self.source} can be used; the first problem is {self.skipped.first}.")
 
     def _entry(self, fields: object, prefix: str) -> Entry:
         if isinstance(fields, BadEntryError):

@@ -62,7 +62,7 @@ def _folders(folder: Path, listing: Listing) -> Iterator[Path]:
             if not path.is_dir() or path.name.startswith(".") or path.name in _NOT_OURS:
                 continue
             if _is_of_a_run(path):
-                listing.notes.append(f"The folder {path} is passed over: it is the --output of a run.")
+                listing.notes.append(f"The folder {path} is skipped, as it is the --output of a run.")
             else:
                 yield from _folders(path, listing)
 
@@ -89,8 +89,8 @@ def _repeats(folder: Path, where: str, listing: Listing) -> tuple[int, str]:
     repeats = max(1, int(match["repeats"]))
     if repeats > MOST_REPEATS:
         listing.notes.append(
-            f"The number of {where} is taken for a part of its name; up to {MOST_REPEATS}, it says how often every "
-            "picture counts."
+            f"The number in {where} is taken as part of its name; only a number up to {MOST_REPEATS} says how often "
+            "every picture counts."
         )
         return 1, ""
     if repeats > 1:

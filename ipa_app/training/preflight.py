@@ -84,7 +84,7 @@ class Room:
             without = ", or keep no encoded pictures with --cache-gb 0" if spare else ""
             raise UserError.plain(
                 f"The run will write about {size_text(self.total)} to {output} ({self}), but only {size_text(free)} "
-                f"are free there; make room or name another --output{without}."
+                f"is free there; make room or name another --output{without}."
             )
 
     def __str__(self) -> str:

@@ -35,8 +35,8 @@ class ResumedReport:
         if self.step >= self.max_steps:
             done = f"all {self.max_steps} steps" if self.step == self.max_steps else f"{self.step} steps"
             more = "" if self.step == self.max_steps else f", more than the {self.max_steps} asked for"
-            return f"{done} are done already{more}; {self.more} trains on"
-        return f"going on from step {self.step} of {self.max_steps}"
+            return f"{done} are already done{more}; to train further, use {self.more}"
+        return f"continuing from step {self.step} of {self.max_steps}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,8 +131,8 @@ class StoppedReport:
 
     def __str__(self) -> str:
         """One line for the user."""
-        saved = "nothing was learned yet" if self.path is None else f"all of it is saved in {self.path}"
-        return f"stopped after {self.step} steps: {saved}; the same command goes on from there"
+        saved = "nothing was learned yet" if self.path is None else f"everything is saved in {self.path}"
+        return f"stopped after {self.step} steps: {saved}; the same command continues from there"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +166,6 @@ def logged(reports: Iterator[Report], log: Path) -> Iterator[Report]:
                 file.write(json.dumps(line, default=str) + "\n")
         except OSError as error:
             if not told:
-                logger.warning("%s cannot be written (%s); the run goes on without.", log, error.strerror)
+                logger.warning("%s cannot be written (%s); the run continues without it.", log, error.strerror)
             told = True
         yield report

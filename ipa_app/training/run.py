@@ -130,7 +130,7 @@ class TrainingRun:
         self._ballot = Ballot(accelerator)
         if len(set(gather_object([self.trainer.step]))) > 1:
             raise UserError.plain(
-                f"The processes do not see the same checkpoints; give all of them one {config.output}."
+                f"The processes do not see the same checkpoints; give them all the same {config.output}."
             )
 
     @property
@@ -246,7 +246,7 @@ class TrainingRun:
         except UserError as error:
             if must:
                 raise
-            logger.warning("%s The run goes on and tries again later.", error)
+            logger.warning("%s The run continues and tries again later.", error)
             return
         yield CheckpointReport(step=self.trainer.step, path=path)
 

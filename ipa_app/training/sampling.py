@@ -69,7 +69,7 @@ def check_steps(config: TrainConfig, base: Components) -> None:
             scheduler.set_timesteps(steps)
             return
     raise UserError.plain(
-        f"num_inference_steps is {steps}, more than the base model's {type(scheduler).__name__} takes; 20 are enough."
+        f"num_inference_steps is {steps}, more than the base model's {type(scheduler).__name__} allows; 20 are enough."
     )
 
 

@@ -71,7 +71,7 @@ class Saver:
             last = resume_step(self._config.output)
             raise UserError.plain(
                 f"No checkpoint could be written to {self._config.output} at step {checkpoint.step} ({why}); "
-                f"{f'the latest is of step {last}' if last else 'there is none yet'}."
+                f"{f'the latest is from step {last}' if last else 'there is none yet'}."
             ) from error
         finally:
             self._took = time.monotonic() - self._last
@@ -93,7 +93,7 @@ def why_unwritable(error: Exception, folder: Path, *, needed: int) -> str:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        return f"the disk is full: {size_text(needed)} are needed, {size_text(free)} are free"
+        return f"the disk is full: {size_text(needed)} is needed, but only {size_text(free)} is free"
     return (error.strerror if isinstance(error, OSError) else None) or str(error).splitlines()[0]
 
 
@@ -140,8 +140,8 @@ def publish(
     except WRITE_ERRORS as error:
         needed = sum(tensor.numel() for tensor in adapter.state_dict().values()) * dtype.itemsize
         raise UserError.plain(
-            f"{path} cannot be written ({why_unwritable(error, config.output, needed=needed)}); put that right and run "
-            f"the same command again, which goes on from step {resume_step(config.output)}."
+            f"{path} cannot be written ({why_unwritable(error, config.output, needed=needed)}); fix this and run the "
+            f"same command again, which continues from step {resume_step(config.output)}."
         ) from error
     found = load_adapter(path, unet)
     expected = copy.deepcopy(adapter).to(dtype).to(unet.dtype)  # rounded like the file's numbers
@@ -153,12 +153,12 @@ def publish(
 def _check_weights(expected: IPAdapter, found: IPAdapter, path: Path) -> None:
     tensors, others = expected.state_dict(), found.state_dict()
     if found.kind != expected.kind or tensors.keys() != others.keys():
-        raise UnusableAdapterError(f"{path} reads back as another adapter ({found.kind}) than was trained.")
+        raise UnusableAdapterError(f"{path} reads back as a different adapter ({found.kind}) from the one trained.")
     for name, tensor in tensors.items():
         if not tensor.isfinite().all():
             raise DivergedAdapterError(f"{path} holds numbers that are not finite in {name}.")
         if not torch.equal(tensor, others[name]):
-            raise UnusableAdapterError(f"{path} reads back with another {name} than was written.")
+            raise UnusableAdapterError(f"{path} reads back with a different {name} from what was written.")
 
 
 def _difference(expected: IPAdapter, found: IPAdapter, *, sampler: Sampler, features: Tensor, path: Path) -> float:
@@ -170,5 +170,5 @@ def _difference(expected: IPAdapter, found: IPAdapter, *, sampler: Sampler, feat
         raise DivergedAdapterError(f"{path} draws numbers that are not finite.")
     difference = (latents[0] - latents[1]).abs().max().item()
     if difference > TOLERANCE:
-        raise UnusableAdapterError(f"{path} draws something else than the trained adapter (by {difference:.3g}).")
+        raise UnusableAdapterError(f"{path} draws something different from the trained adapter (by {difference:.3g}).")
     return difference

@@ -18,7 +18,7 @@ SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGBREAK")
 """Ctrl-C, a polite kill, a closed terminal, and Windows' signal for the last two; each system has some of them."""
 SAME_SECONDS = 1.0
 """A Ctrl-C this soon after another is the same one: launchers forward it to processes that already received it."""
-MESSAGE = "\nEnding as soon as what is done so far is saved; press Ctrl-C once more to end at once, without that.\n"
+MESSAGE = "\nStopping as soon as everything so far is saved; press Ctrl-C again to stop at once, without saving.\n"
 
 
 class Stopped(Exception):  # noqa: N818 - an outcome somebody asked for, not an error

@@ -115,6 +115,6 @@ def _reader(text: str, separator: str) -> Any:
 def _row(columns: Sequence[str], cells: Sequence[str]) -> object:
     if len(cells) > len(columns):
         return BadEntryError(
-            f"it has {len(cells)} cells for {len(columns)} columns; put texts that hold the separator in quotes"
+            f"it has {len(cells)} cells for {len(columns)} columns; put texts that contain the separator in quotes"
         )
     return dict(zip(columns, cells, strict=False))

@@ -42,7 +42,7 @@ _DISK_FULL = (
 )
 _NO_EFFECT = "{names} had no effect, as there is no {picture}."
 _NO_EFFECT_AWAY = (
-    "negative_reference had no effect: it counts beside a reference with a scale above 0, and with guidance."
+    "negative_reference had no effect: it counts only with guidance, and with a reference whose scale is above 0."
 )
 _SET_BY = {
     "mask.large": "mask_invert",

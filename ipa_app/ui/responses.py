@@ -20,7 +20,9 @@ from ipa_app.ui.calls import Endpoint, missing_parameter, parameters_in_words, u
 from ipa_app.ui.failures import explain, is_disk_full
 
 _BY_PLACE = 'JSON that holds a list of values as "data"'
-_NOT_SAID_TO_BE_JSON = "A call must have the header Content-Type: application/json; without it, no JSON is looked for."
+_NOT_SAID_TO_BE_JSON = (
+    "A call must have the header Content-Type: application/json; without it, the body is not read as JSON."
+)
 # FastAPI's message for a body that is not text, or JSON that Python cannot represent.
 _UNREADABLE = "There was an error parsing the body"
 _CALL = re.compile(r"/(?:call|run|api)(?P<by_name>/v2)?/(?P<name>[^/]+)/?$")
@@ -57,7 +59,7 @@ class Responses:
         """Answer a body that is not JSON, or not of the right shape."""
         call = _CALL.search(request.url.path)
         if call is None:
-            return _answer(422, "This is not what can be sent to this address.")
+            return _answer(422, "What was sent does not fit this address.")
         endpoint = self._endpoints.get(call["name"])
         if endpoint is None:
             return self._no_endpoint(request, error)
@@ -76,7 +78,7 @@ class Responses:
         call = _CALL.search(request.url.path)
         if call is None or call["name"] in self._endpoints:
             return self._failed(request, error)
-        return _answer(404, f"There is no endpoint {call['name']!r}; there are {', '.join(self._endpoints)}.")
+        return _answer(404, f"There is no endpoint {call['name']!r}; the endpoints are {', '.join(self._endpoints)}.")
 
     def _wrong_names(self, request: Request, error: TypeError) -> Response:
         call = _CALL.search(request.url.path)

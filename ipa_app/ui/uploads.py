@@ -37,7 +37,7 @@ _PICTURE = (
     "upload to /gradio_api/upload gives back"
 )
 _DATA_URL = "a data URL in base64, such as data:image/png;base64,AAAA"
-_NO_FILES = 'An upload has files in its fields "files"; curl sends one so: -F files=@my_toy.png, and not without the @.'
+_NO_FILES = 'An upload has files in its fields "files"; curl sends one with -F files=@my_toy.png, including the @.'
 _SERVED = "/gradio_api/file="
 _MARK = {"_type": "gradio.FileData"}
 _NAME_BYTES = 32

@@ -92,7 +92,7 @@ def build_engine(
         return Engine(managed(compile_backend=compile_backend), limits=limits, batch_limit=cluster.batch or None)
     if compile_backend:
         raise UserError.plain(
-            "Processes on ZeroGPU come and go, and each would compile anew: please take IPA_COMPILE away."
+            "Processes on ZeroGPU come and go, and each would compile again: please remove IPA_COMPILE."
         )
     return _on_zero_gpu(managed(max_resident=len(catalog), in_background=False), exact=exact, limits=limits)
 

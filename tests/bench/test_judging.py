@@ -97,7 +97,7 @@ def test_the_sheet_has_a_row_per_name() -> None:
 
 def test_a_judge_that_cannot_read_drawings_counts_nothing() -> None:
     torch.manual_seed(0)
-    with pytest.raises(UserError, match="The judge reads .* of species, .* right in drawings, and must read 98%"):
+    with pytest.raises(UserError, match="The judge reads .* of species, .* correctly in drawings but must read 98%"):
         check_judge(Judge(side=SIDE).eval(), [])
 
 

@@ -64,7 +64,7 @@ def test_an_image_prompt_out_of_range_is_made_in_single_precision_and_kept_so(
     before = {name: value.clone() for name, value in network.state_dict().items()}
     prompt = half_model.encode(picture, base)
     assert prompt.is_finite
-    assert "once more in float32" in caplog.text
+    assert "again in float32" in caplog.text
     assert half_model.encode(picture, base) is prompt
     assert half_model.image_encoder is not None
     assert half_model.image_encoder.dtype == torch.float16
@@ -90,7 +90,7 @@ def test_what_runs_out_of_range_is_drawn_in_single_precision(
     _shout(half_model, part)
     before = {name: value.clone() for name, value in pose_pipeline(half_model).unet.state_dict().items()}
     drawn = _drawn(half_model, entry)
-    assert "once more in float32" in caplog.text
+    assert "again in float32" in caplog.text
     assert len(set(drawn)) > 10  # neither black nor a single colour
     assert drawn != calm
     after = pose_pipeline(half_model).unet.state_dict()

@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
             write_adapter(folder / "b.safetensors", tensors("plus")).rename(folder / "b.sft"),
         ]
     ),
-    "Names with `module.`, `image_proj_model.`, `adapter_modules.` before them": own(
+    "Names with `module.`, `image_proj_model.`, `adapter_modules.` in front": own(
         lambda folder: save_file(prefixed(tensors("plus")), folder / "a.safetensors")
     ),
     "What accelerate saves while training: the whole UNet, the adapter's part under its processors": own(
@@ -162,18 +162,18 @@ CASES: dict[str, Case] = {
     "An SD 2 adapter in a folder of SD 1.5": published("an adapter for SD 2", base="sd15"),
     "`ip-adapter_sd15_vit-G` beside ViT-H": published("ip-adapter_sd15_vit-G", base="sd15"),
     "InstantID's `ip-adapter.bin`": published("instantid", base="sdxl"),
-    "An adapter, and no image encoder": published("ip-adapter_sd15", base="sd15", tower=None),
+    "An adapter without an image encoder": published("ip-adapter_sd15", base="sd15", tower=None),
     "FaceID, FaceID-plus, with or without their LoRA keys": own(keys(*FACE_ID)),
     "A PuLID file": own(keys("id_adapter.latents", "id_adapter_attn_layers.0.id_to_k.weight")),
     "A T2I-Adapter": own(keys("adapter.conv_in.weight", "adapter.body.0.resnets.0.block1.weight")),
     "A ControlNet": own(keys("controlnet_cond_embedding.conv_in.weight", "conv_in.weight")),
-    "A LoRA, FaceID's too": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
+    "A LoRA, including FaceID's": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
     "Another weight file": own(keys("layer.weight")),
     "A file that is cut off": own(cut_off),
     "A web page saved as `.safetensors`": own(
         lambda folder: (folder / "file.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
     ),
-    "What stands for a file that Git LFS has not fetched": own(
+    "A placeholder for a file that Git LFS has not fetched": own(
         lambda folder: (folder / "file.safetensors").write_text("version https://git-lfs.github.com/spec/v1\n")
     ),
     "A `.bin` file with code in it": own(
@@ -199,7 +199,7 @@ CASES: dict[str, Case] = {
         lambda folder: write_shapes(folder / "ip-adapter_sd15.safetensors", published_shapes("ip-adapter_sd15"))
     ),
     "Dropped: a file that is too large": added(too_large),
-    "Dropped, and cleared away meanwhile": cleared_away,
+    "Dropped, but cleared away since": cleared_away,
 }
 
 

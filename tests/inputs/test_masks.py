@@ -163,22 +163,22 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "black on white": marks(encoded(drawn(0, 255, "L")), wanted=~MARKED),
     "white all over": marks(encoded(Image.new("L", SIZE, 255)), wanted=ALL),
     "black all over, or transparent all over": empty,
-    "0 and 1 in place of 0 and 255, or any other two greys": marks(
+    "0 and 1 instead of 0 and 255, or any other two greys": marks(
         *(encoded(drawn(*levels, "L")) for levels in ((1, 0), (127, 0), (255, 128), (110, 100))),
         encoded(Image.fromarray(MARKED.astype(np.uint16))),
     ),
     "one grey or one colour all over": asked(
         encoded(Image.new("L", SIZE, 128)), encoded(Image.new("RGB", SIZE, (200, 40, 40)))
     ),
-    "numbers of several things (0, 1, 2)": asked(
+    "numbers for several objects (0, 1, 2)": asked(
         encoded(Image.fromarray(np.where(MARKED, 2, np.arange(160) > 80).astype(np.uint8)))
     ),
     "colours on black": marks(encoded(drawn((255, 0, 0), 0)), encoded(drawn((128, 0, 0), 0).quantize(2))),
     "a colour on white": asked(encoded(drawn((255, 0, 0), (255, 255, 255)))),
-    "white strokes on a transparent ground, of any opacity": marks(
+    "white strokes on a transparent background, of any opacity": marks(
         encoded(strokes((255, 255, 255))), encoded(strokes((255, 255, 255), 127)), encoded(strokes((255, 255, 255), 60))
     ),
-    "strokes of another colour on a transparent ground": marks(
+    "strokes of another colour on a transparent background": marks(
         encoded(strokes((0, 0, 0))), encoded(strokes((255, 45, 120)))
     ),
     "a copy of the picture with a transparent hole": marks(
@@ -189,19 +189,19 @@ CASES: dict[str, Callable[[Door], str | None]] = {
         encoded(with_hole(Image.new("RGB", SIZE, (255, 255, 255)))),
         encoded(with_hole(Image.new("RGB", SIZE, (255, 45, 120)))),
     ),
-    "the picture with something painted over": marks(
+    "the picture with something painted over it": marks(
         encoded(Image.composite(Image.new("RGB", SIZE, (255, 255, 255)), PHOTO, SPOT))
     ),
     "the picture itself": asked(encoded(PHOTO), encoded(PHOTO, "JPEG", quality=80)),
     "another photo": asked(encoded(photo(9)), encoded(photo(9).convert("L"))),
-    "the picture's shape at another size, up to rounding": marks(
+    "the picture's shape at another size, apart from rounding": marks(
         encoded(SPOT.resize((320, 240))), encoded(SPOT.resize((161, 120))), encoded(SPOT.resize((159, 119)))
     ),
-    "another shape": asked(encoded(Image.new("L", (160, 160), 255))),
-    "made for the pixels in the file of a photo that EXIF turns": turned_photo(
+    "a different shape": asked(encoded(Image.new("L", (160, 160), 255))),
+    "made for the stored pixels of a photo that EXIF rotates": turned_photo(
         SPOT.transpose(Image.Transpose.ROTATE_90), 6
     ),
-    "for a photo that EXIF turns, where both ways fit": turned_photo(SPOT, 3),
+    "for a photo that EXIF rotates, where both ways fit": turned_photo(SPOT, 3),
     "with an EXIF orientation of its own": marks(
         encoded(SPOT.transpose(Image.Transpose.ROTATE_90), exif=exif(6)),
         encoded(SPOT.transpose(Image.Transpose.ROTATE_180), exif=exif(3)),

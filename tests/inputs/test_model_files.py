@@ -226,20 +226,20 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     # What IPA_MODELS names
     "A folder in diffusers layout": lambda here: here.named(here.copy()),
     "A checkpoint, one `.safetensors` file": lambda here: here.named(here.file()),
-    "The same with an ending in capitals": in_capitals,
-    "A link to a file of another name": linked,
+    "The same with its ending in capitals": in_capitals,
+    "A link to a file with another name": linked,
     "A path that begins with `~`": at_home,
     "Semicolons between the paths": lambda here: here.named(here.copy(), separator=";"),
     "Empty items, spaces and quotes": lambda here: here.named("", f' "{here.copy()}" ', ""),
     "The same place twice": lambda here: here.named(here.copy(), here.root / "dream"),
-    "Two places of the same name": two_of_a_name,
-    "A path where there is nothing": lambda here: here.named(here.root / "dream"),
+    "Two places with the same name": two_of_a_name,
+    "A path with nothing there": lambda here: here.named(here.root / "dream"),
     "A `.ckpt` file": lambda here: here.named(written(here, "dream.ckpt", b"PK")),
     "A `.gguf` file": lambda here: here.named(written(here, "dream.gguf", b"GGUF")),
     "A file that is cut off": lambda here: here.named(
         written(here, "dream.safetensors", here.file().read_bytes()[:-9])
     ),
-    "A pointer of Git LFS": lambda here: here.named(
+    "A Git LFS pointer": lambda here: here.named(
         written(here, "dream.safetensors", b"version https://git-lfs.github.com/spec/v1")
     ),
     "A PyTorch file called `.safetensors`": lambda here: here.named(
@@ -278,7 +278,7 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "A text encoder without `text_model.` in its names": lambda here: here.loaded(here.file(text_layout="old")),
     "Stable Diffusion 2 with open_clip's names": lambda here: here.loaded(here.file(**SD2_NAMES)),
     "Averaged weights (EMA) beside the others": lambda here: here.loaded(here.file(more=EMA)),
-    "A model cut from SDXL, with SDXL's configuration": cut_model,
+    "A model cut down from SDXL, with SDXL's configuration": cut_model,
     "A checkpoint without any configuration": without_configuration,
     "A checkpoint without a VAE": lambda here: changed_file(here, lambda all_: without(all_, "first_stage_model.")),
     "A checkpoint in 8-bit floats": lambda here: changed_file(here, lambda all_: packed(all_, torch.float8_e4m3fn)),
@@ -305,7 +305,7 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
         "vae/config.json", latents_mean=[0.1] * 4, latents_std=[2.0] * 4
     ),
     "A VAE with `shift_factor`": lambda here: here.configured("vae/config.json", shift_factor=0.1),
-    "A VAE of other latents": lambda here: here.configured("vae/config.json", latent_channels=16),
+    "A VAE with other latents": lambda here: here.configured("vae/config.json", latent_channels=16),
     "An inpainting UNet (9 channels)": lambda here: here.channels(9),
     "InstructPix2Pix (8 channels)": lambda here: here.channels(8),
     "The x4 upscaler (7 channels)": lambda here: here.channels(7),
@@ -314,10 +314,10 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "A scheduler whose package is missing": lambda here: here.configured(
         "model_index.json", scheduler=["diffusers", "DPMSolverSDEScheduler"]
     ),
-    "A scheduler that there is not": lambda here: here.configured(
+    "A scheduler that does not exist": lambda here: here.configured(
         "model_index.json", scheduler=["diffusers", "DreamScheduler"]
     ),
-    "A prediction that there is not": lambda here: here.configured(
+    "A prediction type that does not exist": lambda here: here.configured(
         "scheduler/scheduler_config.json", prediction_type="v"
     ),
     "Settings that a scheduler does not take": lambda here: here.configured(
@@ -346,8 +346,8 @@ GIVEN: dict[str, Callable[[Place], Outcome]] = {
     "A ControlNet for many purposes": other_controlnet,
     "A ControlNet without weights": controlnet_without_weights,
     "Several ControlNets, in `controlnet` and `controlnets`": several_controlnets,
-    "`ipa_studio.json` with a `fast` way and its LoRA": lambda here: fast(here, LORA),
-    "A `fast` way whose LoRA is not there": lambda here: fast(here, {}),
+    "`ipa_studio.json` with a `fast` entry and its LoRA": lambda here: fast(here, LORA),
+    "A `fast` entry whose LoRA is missing": lambda here: fast(here, {}),
     "A LoRA outside the model's folder": lambda here: fast(here, LORA, name="../few.safetensors"),
     "A LoRA for another UNet": lambda here: fast(here, random_lora_tensors(tiny_sdxl_unet())),
     "A LoRA that is cut off": lambda here: fast(here, LORA, size=100),

@@ -271,7 +271,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "a camera's raw file (DNG, NEF, ARW …)": lambda door: door.refusal(encoded(PHOTO, "TIFF", tiffinfo={254: 1})),
     "a photo with an EXIF orientation": turned,
     "a colour profile: Display P3, Adobe RGB, grey, CMYK": profiles,
-    "a profile of sRGB": srgb_profile,
+    "an sRGB profile": srgb_profile,
     "CMYK without a profile": inks,
     "a damaged profile, or one for other colours": damaged_profile,
     "cICP, or gAMA and cHRM, in PNG; code points in AVIF and HEIC; Adobe RGB by EXIF in JPEG": named_spaces,
@@ -282,18 +282,18 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "floating point, 0 to 255": floats(255),
     "a transparent reference": on_ground("reference", CLIP_MEAN),
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
-    "a transparent picture to be changed": kept_transparent("image"),
+    "a transparent picture to change": kept_transparent("image"),
     "a transparent picture to start from": kept_transparent("start_image"),
     "a picture that is transparent all over": lambda door: door.refusal(encoded(Image.new("RGBA", (20, 20)))),
     "an animation, or a file with several pages": several("GIF", 0),
     "HEIC with several pictures": several("HEIF", 1),
-    "JPEG with further pictures or a film behind it, as phones write it": same_as_whole(
+    "JPEG followed by more pictures or a video, as phones write it": same_as_whole(
         JPEG, JPEG + b"\0\0\0\x18ftypmp42" + bytes(1000), encoded(PHOTO, "MPO", quality=90)
     ),
-    "JPEG without the mark of its end, whatever follows": same_as_whole(JPEG, JPEG[:-2], JPEG[:-2] + b"SEFT" * 99),
+    "JPEG without its end marker, whatever follows": same_as_whole(JPEG, JPEG[:-2], JPEG[:-2] + b"SEFT" * 99),
     "PNG without its last chunk": same_as_whole(encoded(PHOTO), encoded(PHOTO)[:-12]),
-    "a file of which a hundredth of the picture or less is missing": a_little_missing,
-    "a file of which more is missing": much_missing,
+    "a file with a hundredth of the picture or less missing": a_little_missing,
+    "a file with more missing": much_missing,
     "more than 50 million pixels": lambda door: door.refusal(encoded(Image.new("1", (8000, 8000)))),
     "less than 8 pixels wide or high": lambda door: door.refusal(encoded(Image.new("RGB", (7, 100)))),
 }

@@ -318,22 +318,22 @@ def annotation_file() -> str | None:
 CASES: dict[str, Case] = {
     "a drawn skeleton on black": partial(as_it_is, drawn(STANDING), drawn(STANDING, half_width=9, radius=9)),
     "a drawn skeleton on white, or on grey": partial(anew, drawn(STANDING, ground=WHITE), drawn(STANDING, ground=GREY)),
-    "a skeleton that lets its ground shine through": partial(anew, drawn(STANDING, ground=GREY, opacity=0.4)),
+    "a skeleton whose background shines through": partial(anew, drawn(STANDING, ground=GREY, opacity=0.4)),
     "a skeleton after JPEG, on white": partial(anew, jpeg(drawn(STANDING, ground=WHITE), 60)),
     "a skeleton in a screenshot, with its border": partial(anew, screenshot(), by=(60, 90)),
-    "a skeleton of hairlines, or thin on a large canvas": hairlines_and_thin,
+    "a skeleton of hairlines, or a thin one on a large canvas": hairlines_and_thin,
     "a skeleton in OpenPose's own colours (18 or 25 points)": partial(
         anew, drawn(STANDING, style=OPENPOSE_18), drawn(STANDING, style=OPENPOSE_25)
     ),
     "a skeleton with red and blue swapped": lambda: anew(swapped()),
-    "a skeleton that is mirrored, or drawn in part": partial(
+    "a mirrored skeleton, or only part of one": partial(
         as_it_is, drawn(STANDING).transpose(Image.Transpose.FLIP_LEFT_RIGHT), drawn(without(STANDING, *range(8, 14)))
     ),
     "several skeletons": partial(as_it_is, drawn(STANDING, moved(STANDING, by=(300, 0)), size=(900, 768))),
     "fingers and faces, on black": partial(as_it_is, with_fingers(drawn(STANDING))),
     "fingers and faces, on grey": fingers_on_grey,
     "a figure smaller than a quarter of its canvas, drawn or in a photo": tiny,
-    "lines on black that are no whole figure, such as an arm": partial(as_it_is, ARM),
+    "lines on black that are not a whole figure, such as an arm": partial(as_it_is, ARM),
     "the same, to be edited": partial(edited, ARM),
     "fingers and faces in a drawing, to be edited": lambda: edited(with_fingers(drawn(STANDING))),
     "discs, stripes, charts, photos, toys": other_pictures,
@@ -347,34 +347,34 @@ CASES: dict[str, Case] = {
     "OpenPose's 25 points, COCO's 17, Halpe's 26, MPII's 16, MPI's 15, MediaPipe's 33": other_orders,
     "whole bodies of 133 or 136 points": whole_bodies,
     "flat lists, lists of lists, objects, columns, joints by name": forms,
-    "old editors' files, with `width`, `height` and `keypoints`": partial(
+    "older editors' files, with `width`, `height` and `keypoints`": partial(
         every,
         {"width": 512, "height": 768, "keypoints": [[list(spot or ()) for spot in STANDING]]},
         {"width": 512, "height": 768, "keypoints": [list(spot or ()) for spot in STANDING]},
     ),
-    "files of annotations, with `images` and `annotations`": annotation_file,
+    "annotation files, with `images` and `annotations`": annotation_file,
     "points that were not seen: confidence 0, null, NaN, -1, or 0 and 0": not_seen,
     "no confidence": partial(read, file({"pose_keypoints_2d": flat(STANDING, None)})),
     "a file that does not say how large its picture is": asked,
-    "somebody empty or null": partial(beside, {"pose_keypoints_2d": None}),
-    "somebody with one point": partial(beside, {"pose_keypoints_2d": [9.0, 9.0, 1.0] + [0.0] * 51}),
-    "somebody outside the picture": partial(beside, {"pose_keypoints_2d": [900.0, 9.0, 1.0] * 18}),
-    "a list of another length": partial(beside, {"pose_keypoints_2d": [90.0, 99.0, 1.0] * 20}),
+    "a person that is empty or null": partial(beside, {"pose_keypoints_2d": None}),
+    "a person with one point": partial(beside, {"pose_keypoints_2d": [9.0, 9.0, 1.0] + [0.0] * 51}),
+    "a person outside the picture": partial(beside, {"pose_keypoints_2d": [900.0, 9.0, 1.0] * 18}),
+    "a person whose list has an unknown length": partial(beside, {"pose_keypoints_2d": [90.0, 99.0, 1.0] * 20}),
     "a foot below the frame": partial(read, file({"pose_keypoints_2d": changed(210, 790, 0.9)}), missing=(10,)),
-    "a point that is no point": partial(read, file({"pose_keypoints_2d": changed("left", [], 0.9)}), missing=(10,)),
-    "a guess: confidence below 0.3, of MediaPipe below 0.5": guesses,
-    "a hand with another number of points, a mesh for a face": bad_parts,
+    "an unreadable point": partial(read, file({"pose_keypoints_2d": changed("left", [], 0.9)}), missing=(10,)),
+    "a guess: confidence below 0.3, or 0.5 for MediaPipe": guesses,
+    "a hand with another number of points, or a mesh as a face": bad_parts,
     "a finger outside the picture": partial(
         read, file({"pose_keypoints_2d": flat(STANDING), "hand_left_keypoints_2d": flat([(600, 9), *HAND[1:]])})
     ),
     "several frames": partial(read, [file({"pose_keypoints_2d": flat(STANDING)}), file(None)]),
     "more than 32 people": partial(read, file(*[{"pose_keypoints_2d": flat(STANDING)}] * 40)),
-    "nobody who can be used": partial(refused, file({"pose_keypoints_2d": None}, None)),
+    "nobody usable": partial(refused, file({"pose_keypoints_2d": None}, None)),
     "nobody": partial(refused, file()),
-    "JSON of something else, also of animals' points": partial(
+    "JSON of something else, including animals' points": partial(
         refused, {"version": "ap10k", "animals": [flat(STANDING)]}
     ),
-    "what is not JSON, or nested without end": partial(refused, "[" * 100_000),
+    "text that is not JSON, or is nested without end": partial(refused, "[" * 100_000),
     "more than 10,000,000 characters": partial(refused, " " * (LONGEST_JSON + 1)),
     "a canvas of less than 16 or more than 32,768 pixels a side": partial(
         refused, file({"pose_keypoints_2d": [5.0, 6.0, 0.9] * 18}, canvas_width=8, canvas_height=8)

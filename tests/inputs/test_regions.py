@@ -118,14 +118,14 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "white on black, in any format, mode and depth": counts(
         encoded(SOFT), encoded(SOFT.convert("RGB")), encoded(SOFT.convert("RGBA"), "TIFF"), wanted=SOFT
     ),
-    "0 and 1 in place of 0 and 255, or no white or no black at all": counts(
+    "0 and 1 instead of 0 and 255, or no white or no black at all": counts(
         grey(0, 1), grey(0, 90), grey(150, 255), wanted=SPOT
     ),
     "colours on black": counts(encoded(drawn((255, 0, 0), (0, 0, 0))), wanted=SPOT),
-    "white strokes on a transparent ground": counts(
+    "white strokes on a transparent background": counts(
         encoded(strokes((255, 255, 255), 127)), wanted=SPOT.point(lambda level: 127 if level else 0)
     ),
-    "strokes of another colour on a transparent ground": counts(encoded(strokes((255, 45, 120))), wanted=SPOT),
+    "strokes of another colour on a transparent background": counts(encoded(strokes((255, 45, 120))), wanted=SPOT),
     "black with a transparent hole": counts(encoded(with_hole(Image.new("RGB", SIZE))), wanted=SPOT),
     "white all over": counts(encoded(Image.new("L", SIZE, 255)), wanted=Image.new("L", SIZE, 255)),
     "black all over, or transparent all over": refused(encoded(Image.new("L", SIZE)), encoded(Image.new("RGBA", SIZE))),
@@ -133,16 +133,16 @@ CASES: dict[str, Callable[[Door], str | None]] = {
         encoded(Image.new("L", SIZE, 128)), encoded(drawn((255, 0, 0), (255, 255, 255))), encoded(photo(9))
     ),
     "the new picture's shape at another size": of_shape((40, 40), FINISHED),
-    "another shape": of_shape((40, 20), FINISHED),
+    "a different shape": of_shape((40, 20), FINISHED),
     "more than 1024 pixels a side": large,
-    "a half beside a mask": refused(encoded(SPOT), region="left"),
+    "a half together with a mask": refused(encoded(SPOT), region="left"),
     '`"painted"` without a mask': refused(None, region="painted"),
     "a mask without a reference": refused(encoded(SPOT), reference=None),
     "words for the place": told("a red cat"),
-    "words of which Toybox does not know some": told("a purple zebra on the moon"),
-    "weights beyond 3 in them": words_refused("a (red:30) cat", mask=encoded(SPOT)),
+    "words, some of which Toybox does not know": told("a purple zebra on the moon"),
+    "weights above 3 in them": words_refused("a (red:30) cat", mask=encoded(SPOT)),
     "more than 2000 characters of them": words_refused("a" * 2001, mask=None, region="left"),
-    "words for a place, and no place": words_refused("a red cat", mask=None),
+    "words for a place, but no place": words_refused("a red cat", mask=None),
     "words for a place without a reference": words_refused("a red cat", mask=None, region="left", reference=None),
 }
 

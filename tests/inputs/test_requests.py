@@ -32,7 +32,7 @@ from tests.ui.test_restore import drop, result_file
 ROWS = rows("Requests")
 MARK = {"_type": "gradio.FileData"}
 SMALL = {"512": "64", "384": "64"}
-UNSAID = "drawn after the words, or after nothing"
+UNSAID = "drawn from the words, or freely"
 MASK = Image.new("L", noise_picture().size)
 MASK.paste(255, (10, 10, 30, 30))
 
@@ -87,7 +87,7 @@ class Api:
         began = httpx.post(f"{self.url}/call/v2/inpaint", json={**pictures, "steps": 1, "seed": 1, **given})
         answer = httpx.get(f"{self.url}/call/inpaint/{began.json()['event_id']}", timeout=TIMEOUT_S).text
         notes = json.loads(re.findall(r"event: complete\ndata: (.*)", answer)[-1])[1]["notes"]
-        return ("drawn after what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
+        return ("drawn to match what is around the mask", " ".join(notes)) if notes else (UNSAID, None)
 
     def upload_of(self, size: int) -> Said:
         """Begin an upload with `size` as its declared length in bytes."""
@@ -162,8 +162,8 @@ TWO_PASSES = {"1": SECOND_PASS, "2": node("LatentUpscale", samples=["3", 0], wid
 
 CALLS: dict[str, Callable[[Api], Said]] = {
     "Every value of an endpoint, in its order": lambda api: api.mix(),
-    "A value too few": lambda api: api.call("mix", json.dumps({"data": values(prompt="a cat")[:-1]})),
-    "A value too many": lambda api: api.call("models", '{"data": [1]}'),
+    "One value too few": lambda api: api.call("mix", json.dumps({"data": values(prompt="a cat")[:-1]})),
+    "One value too many": lambda api: api.call("models", '{"data": [1]}'),
     "By their names (`/call/v2/…`): those that differ from the defaults": lambda api: api.by_names(
         prompt="a cat", steps=1
     ),
@@ -171,10 +171,10 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     "By their names: one that is needed is missing": lambda api: api.by_names(steps=1),
     "`null` where there is a default": lambda api: api.mix(seed=None, view=None, negative_prompt=None),
     "`null` where something is needed": lambda api: api.variation(None),
-    "Text for a number": lambda api: api.mix(steps="many"),
-    "A list for a number": lambda api: api.mix(scale=[0.6]),
+    "Text instead of a number": lambda api: api.mix(steps="many"),
+    "A list instead of a number": lambda api: api.mix(scale=[0.6]),
     "NaN or infinity": lambda api: api.mix(scale=float("nan")),
-    "A number out of bounds": lambda api: api.mix(centre_x=3),
+    "A number out of range": lambda api: api.mix(centre_x=3),
     "A word that is not among the choices": lambda api: api.mix(view="half"),
     "A picture as text: a path, an address, a data URL": lambda api: api.variation("data:image/png;base64,AAAA"),
     'A picture as `{"path": …}`, uploaded before': lambda api: api.variation({"path": api.uploaded}),
@@ -186,10 +186,10 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     'A data URL as `{"path": …}`': lambda api: api.variation({"path": data_url(noise_picture())}),
     "A data URL that is not in base64": lambda api: api.variation({"path": "data:,hello"}),
     "A path whose file has been cleared away": lambda api: api.variation({"path": f"{api.uploaded}.png"}),
-    "An address that is not public, or is nowhere": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
+    "An address that is not public, or does not exist": lambda api: api.variation({"path": "http://127.0.0.1:1/a.png"}),
     "Two files for one picture": lambda api: api.variation([{"path": api.uploaded}] * 2),
-    "A file that is no picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
-    'What is no JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
+    "A file that is not a picture": lambda api: api.variation({"path": str(not_a_picture(api))}),
+    'Something that is not JSON, or has no "data"': lambda api: api.call("models", "prompt=a cat"),
     "JSON without the header that says so, as curl sends it by itself": lambda api: same_of(
         api.call(name, '{"prompt": "a cat"}', kind=kind)
         for name in ("mix", "v2/mix")
@@ -204,8 +204,8 @@ CALLS: dict[str, Callable[[Api], Said]] = {
     ),
     "A result that was fetched before": lambda api: api.result_of("0a1b"),
     "An upload for which the disk has no room": lambda api: api.upload_of(10**15),
-    '`speed="fast"` of a model that has no fast way': lambda api: api.by_names(prompt="a cat", speed="fast"),
-    "JPEG asked for where the picture to be changed is transparent": lambda api: api.by_names(
+    '`speed="fast"` for a model that cannot draw fast': lambda api: api.by_names(prompt="a cat", speed="fast"),
+    "JPEG asked for when the picture to change is transparent": lambda api: api.by_names(
         prompt="a cat", start_image={"path": api.transparent}, output_format="jpeg"
     ),
     "Inpainting with no reference, no words and no style": lambda api: api.inpaint(),
@@ -217,7 +217,7 @@ CALLS: dict[str, Callable[[Api], Said]] = {
 FILES: dict[str, Callable[[Box], Said]] = {
     "A PNG that was made here": lambda box: box.own(),
     "A JPEG or WebP that was made here": lambda box: same_of(box.own(output_format=each) for each in ("jpeg", "webp")),
-    "A result whose settings are cut off or no JSON, in any of the three formats": lambda box: same_of(
+    "A result whose settings are cut off or not JSON, in any of the three formats": lambda box: same_of(
         box.noted(each, note) for each in get_args(OutputFormat) for note in ('{"task": "mi', "prompt: a cat")
     ),
     "A JPEG or WebP with damaged EXIF data and nothing else": lambda box: same_of(
@@ -225,19 +225,19 @@ FILES: dict[str, Callable[[Box], Said]] = {
     ),
     "A picture of AUTOMATIC1111 or Forge": lambda box: box.png(parameters=sized(INFOTEXT)),
     "A picture of ComfyUI": lambda box: box.png(prompt=sized(COMFY)),
-    "A picture of ComfyUI that went through several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
+    "A picture of ComfyUI that used several samplers": lambda box: box.png(prompt=sized(TWO_PASSES)),
     "A picture of Fooocus": lambda box: box.png(parameters=sized(FOOOCUS)),
     "A picture of InvokeAI": lambda box: box.png(invokeai_metadata=sized(INVOKE)),
-    "One with LoRAs, ControlNets, pictures as prompts": lambda box: box.png(
+    "One with LoRAs, ControlNets, image prompts": lambda box: box.png(
         parameters=f'{sized(INFOTEXT)}, Lora hashes: "ink: 0a", ControlNet 0: "Module: ip-adapter, Weight: 1"'
     ),
-    "One with numbers out of bounds": lambda box: box.png(
+    "One with numbers out of range": lambda box: box.png(
         parameters=INFOTEXT.replace("4242", "1102676403634909").replace("24,", "150,")
     ),
     "One that does not say everything": lambda box: box.png(
         invokeai_metadata={"positive_prompt": "a fox", "seed": 7, "width": 64, "height": 64}
     ),
-    "A picture that says nothing": lambda box: box.silent(),
+    "A picture without settings": lambda box: box.silent(),
 }
 
 

@@ -72,11 +72,11 @@ CASES: dict[str, Callable[[Studio], Said]] = {
     "Weights: `(red:1.3)`, `((red))`, `[red]`, 0 to 3": lambda studio: draw(
         studio, "(red:1.3) ((blue)) [hat]", negative_prompt="(dog:2)", model="toybox"
     ),
-    "A weight beyond that: `(red:30)`": lambda studio: draw(studio, "a (red:30) cat"),
-    "Brackets without a partner, or after a backslash: `:)`, `\\(red\\)`": lambda studio: draw(
+    "A weight above that: `(red:30)`": lambda studio: draw(studio, "a (red:30) cat"),
+    "Unpaired brackets, or brackets after a backslash: `:)`, `\\(red\\)`": lambda studio: draw(
         studio, r"\(red\) cat :)", model="toybox"
     ),
-    "Weights of other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw_by_both(
+    "Weights in other forms: `red++`, `(old)1.3`, `[red:blue:0.5]`": lambda studio: draw_by_both(
         studio, "red++ (old)1.3 [red:blue:0.5]"
     ),
     "A style that the model does not have": lambda studio: draw(studio, "a cat", style="ink"),
@@ -86,7 +86,7 @@ CASES: dict[str, Callable[[Studio], Said]] = {
         studio, "a cat", negative_prompt="EasyNegative, badhandv4"
     ),
     "Full-width, mathematical or joined letters": lambda studio: draw(studio, "ｒｅｄ 𝓬𝓪𝓽, ﬁne"),
-    "Control characters, marks of direction, zero-width spaces": lambda studio: draw(studio, "a\u202e red\u200b cat\0"),
+    "Control characters, direction marks, zero-width spaces": lambda studio: draw(studio, "a\u202e red\u200b cat\0"),
     "Nothing but such characters, without a reference": lambda studio: draw(studio, "\u200b\u202e \0"),
     "Emoji, accents, any script": lambda studio: draw(studio, "é 🐱 猫"),
     "Half a character": lambda studio: draw(studio, "a \ud83d cat"),

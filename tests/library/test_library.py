@@ -60,7 +60,7 @@ def test_what_all_have_made_is_shown_to_others_only_where_that_is_asked_for() ->
 def test_a_home_folder_that_there_is_not_is_said_to_be_none(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with pytest.raises(UserError, match="IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder"):
+    with pytest.raises(UserError, match="IPA_LIBRARY is '~nobody-of-that-name/x', but there is no home folder"):
         chosen_folder({"IPA_LIBRARY": "~nobody-of-that-name/x"})
 
     def expanduser(_path: Path) -> Path:
@@ -68,7 +68,7 @@ def test_a_home_folder_that_there_is_not_is_said_to_be_none(
 
     monkeypatch.setattr(Path, "expanduser", expanduser)
     assert chosen_folder({}) is None
-    assert "nothing made here is kept; IPA_LIBRARY may name a folder" in caplog.text
+    assert "nothing made here is kept; IPA_LIBRARY can name a folder" in caplog.text
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="has no such modes")
@@ -130,4 +130,4 @@ def test_a_folder_that_cannot_be_made_is_said_in_the_log_and_stops_nothing(
     (tmp_path / "file").touch()
     with caplog.at_level(logging.WARNING):
         assert open_library({"IPA_LIBRARY": str(tmp_path / "file" / "made")}) is None
-    assert "cannot be written to, so that nothing made here is kept" in caplog.text
+    assert "cannot be written to, so nothing made here is kept" in caplog.text

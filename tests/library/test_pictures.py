@@ -97,7 +97,7 @@ def test_what_is_damaged_or_no_picture_is_left_out_until_it_changes(
         assert pictures.newest(5) == [good]
         assert pictures.newest(5) == [good]
     assert sorted(record.getMessage() for record in caplog.records) == sorted(
-        f"{path} is left out of the library: it is damaged, or no picture." for path in (half, text)
+        f"{path} is left out of the library: it is damaged, or not a picture." for path in (half, text)
     )
     half.write_bytes(whole)
     assert set(pictures.newest(5)) == {good, half}
@@ -140,7 +140,7 @@ def test_a_question_that_makes_no_sense_costs_nobody_the_index(
     with pytest.raises(sqlite3.Error):
         found(pictures, task=["x"])
     assert found(pictures) == {path}
-    assert "made anew" not in caplog.text
+    assert "rebuilt" not in caplog.text
 
 
 def test_pictures_are_found_by_what_made_them(pictures: Pictures) -> None:

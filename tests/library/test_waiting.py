@@ -85,7 +85,7 @@ def test_a_damaged_file_never_takes_the_others_with_it(
     (tmp_path / f"{2:032x}.json").write_bytes(text)
     with caplog.at_level(logging.WARNING):
         assert waiting.records() == [good]
-    assert "it is no request that waits, or damaged" in caplog.text
+    assert "it is damaged, or not a waiting request" in caplog.text
 
 
 @pytest.mark.parametrize(

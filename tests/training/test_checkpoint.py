@@ -77,7 +77,7 @@ def test_a_damaged_one_is_left_aside_with_a_word(
     found = load_checkpoint(written, ORIGIN)
     assert found is not None
     assert found.step == 2
-    assert caplog.messages == [f"{written.output / 'checkpoint-00000003'} is damaged and is left aside."]
+    assert caplog.messages == [f"{written.output / 'checkpoint-00000003'} is damaged and is ignored."]
     save_checkpoint(checkpoint(3), written, ORIGIN)
     assert resume_step(written.output) == 3
     assert names(written) == ["checkpoint-00000002", "checkpoint-00000003"]
@@ -190,13 +190,13 @@ def test_a_run_of_before_processes_were_counted_goes_on(written: TrainConfig, ma
 
 def test_examples_that_came_or_went_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
     assert load_checkpoint(written, Origin(**(vars(ORIGIN) | {"found": 12}))) is not None
-    assert caplog.messages == ["The run had 11 examples so far and goes on with 12, in another order."]
+    assert caplog.messages == ["The run had 11 examples so far and continues with 12, in a different order."]
 
 
 def test_pictures_that_have_changed_since_are_said(written: TrainConfig, caplog: pytest.LogCaptureFixture) -> None:
     changed = Origin(**(vars(ORIGIN) | {"files": FILES | {"b.png": "5", "e.png": "6"}}))
     assert load_checkpoint(written, changed) is not None
-    assert caplog.messages == ["Pictures have changed since the run began: 1 of those looked at; the first is b.png."]
+    assert caplog.messages == ["Pictures have changed since the run began: 1 of those checked; the first is b.png."]
 
 
 def test_a_run_of_before_pictures_and_settings_were_noted_goes_on_and_says_so(
@@ -210,7 +210,7 @@ def test_a_run_of_before_pictures_and_settings_were_noted_goes_on_and_says_so(
         del state["origin"][name]
     file.write_text(json.dumps(state), "utf-8")
     assert load_checkpoint(written, ORIGIN) is not None
-    assert [message.split(" were when it began, so nothing tells")[0] for message in caplog.messages] == [
+    assert [message.split(" were when it began, so they")[0] for message in caplog.messages] == [
         "The run does not say what the pictures",
         "The run does not say what the model's settings for pictures and texts",
     ]

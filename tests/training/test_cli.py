@@ -111,10 +111,10 @@ def test_a_run_that_is_ended_by_a_signal_goes_on_where_it_was(
     (folder,) = output.glob("checkpoint-*")
     step = int(folder.name.removeprefix("checkpoint-"))
     assert step >= 3
-    assert f"stopped after {step} steps: all of it is saved in {folder}" in capsys.readouterr().out
+    assert f"stopped after {step} steps: everything is saved in {folder}" in capsys.readouterr().out
     total = str(step + 2)
     assert train(*QUIET, "--max-steps", total) == 0
-    assert f"going on from step {step} of {total}\n" in capsys.readouterr().out
+    assert f"continuing from step {step} of {total}\n" in capsys.readouterr().out
     parts = load_file(output / "ip-adapter.safetensors")
     shutil.rmtree(output)
     assert train(*QUIET, "--max-steps", total) == 0
@@ -164,9 +164,9 @@ def test_a_run_that_was_killed_before_it_saved_anything_says_that_it_begins_anew
     caplog.set_level(logging.INFO)
     assert train(*QUIET) == 0
     shutil.rmtree(tmp_path / "out" / "checkpoint-00000002")
-    assert "beginning anew: the run that was here before has saved no step" not in caplog.messages
+    assert "starting again from step 0: the earlier run here saved nothing" not in caplog.messages
     assert train(*QUIET) == 0
-    assert "beginning anew: the run that was here before has saved no step" in caplog.messages
+    assert "starting again from step 0: the earlier run here saved nothing" in caplog.messages
 
 
 def test_ctrl_c_before_anything_is_begun_is_one_line(
@@ -177,7 +177,7 @@ def test_ctrl_c_before_anything_is_begun_is_one_line(
 
     monkeypatch.setattr("ipa_app.training.cli.load_components", interrupted)
     assert train() == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "stopped before anything was begun"
+    assert capsys.readouterr().err.splitlines()[-1] == "stopped before anything was started"
 
 
 def refused(code: int, capsys: pytest.CaptureFixture[str]) -> str:
@@ -240,7 +240,7 @@ def test_too_little_room_is_refused_before_encoding(
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=10**6)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    assert "but only 1 MB are free there" in refused(train(), capsys)
+    assert "but only 1 MB is free there" in refused(train(), capsys)
     assert no_pictures_encoded(tmp_path / "out")
 
 
@@ -258,10 +258,10 @@ def test_a_disk_that_fills_up_is_said_in_one_line_and_costs_nothing_that_was_sav
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
     sentence = refused(code, capsys)
     assert "ip-adapter.safetensors cannot be written" in sentence
-    assert sentence.endswith("put that right and run the same command again, which goes on from step 2.")
+    assert sentence.endswith("fix this and run the same command again, which continues from step 2.")
     told = [message for message in caplog.messages if message.startswith("No checkpoint could be written to")]
     assert [message.split("at step ")[1].split(" ")[0] for message in told] == ["4", "6"]
-    assert all("the latest is of step 2. The run goes on and tries again later." in message for message in told)
+    assert all("the latest is from step 2. The run continues and tries again later." in message for message in told)
     assert [path.name for path in (tmp_path / "out").glob("*checkpoint*")] == ["checkpoint-00000002"]
     assert not list((tmp_path / "out").glob("*.part"))
     assert train(*QUIET, "--max-steps", "6") == 0
@@ -285,10 +285,10 @@ def test_what_a_person_wants_to_know_first_is_said_once(
     assert messages[3].startswith(f"writing to {tmp_path / 'out'} (about ")
     assert messages[4:] == [
         'warning: The data also has "width", which training does not use.',
-        "warning: Texts that are longer than the text encoder reads, so that their ends are not seen: 1; the first is "
+        "warning: Texts that are too long for the text encoder, so their ends are not read: 1; the first is "
         "that of 0.png.",
-        "warning: Every picture is seen about 50000 times: so few pictures are learned by heart, and others may not "
-        "work at all. More pictures or a smaller --max-steps help.",
+        "warning: Every picture is seen about 50000 times: so few are learned by heart, and the adapter may not "
+        "work with others at all. More pictures or a smaller --max-steps will help.",
         "warning: Nothing is held out, so nothing measures whether the picture helps. Give 10 pictures or more, or "
         "name some with --heldout-data.",
     ]
@@ -303,7 +303,7 @@ def test_a_fine_grained_adapter_says_how_large_it_is(
     assert line == "training a plus adapter of 0.1 million weights, its Resampler 32 wide with 1 heads"
     assert not any("Resampler alone" in message for message in caplog.messages)
     assert train(*QUIET, "--adapter", "plus", "--resampler-depth", "2", "--output", str(tmp_path / "other")) == 0
-    warning = "warning: Other programs read fine-grained adapters with 4 layers in the Resampler alone."
+    warning = "warning: Other programs only read fine-grained adapters whose Resampler has 4 layers."
     assert warning in caplog.messages
     caplog.clear()
     shallow = str(tmp_path / "other" / "ip-adapter-plus.safetensors")
@@ -318,12 +318,12 @@ def test_a_finished_run_says_so_and_measures_nothing_again(
     assert capsys.readouterr().out.count("held-out loss") == 2  # before the first step and after the last
     assert train() == 0
     printed = capsys.readouterr().out
-    assert "all 2 steps are done already; a larger --max-steps trains on\n" in printed
+    assert "all 2 steps are already done; to train further, use a larger --max-steps\n" in printed
     assert "held-out loss" not in printed
     assert "done after 2 steps" in printed
     assert train("--max-steps", "1") == 0
-    printed = capsys.readouterr().out
-    assert "2 steps are done already, more than the 1 asked for; a larger --max-steps trains on\n" in printed
+    out = capsys.readouterr().out
+    assert "2 steps are already done, more than the 1 asked for; to train further, use a larger --max-steps\n" in out
 
 
 def test_a_finished_schedule_says_how_to_train_on_and_that_works(
@@ -334,8 +334,8 @@ def test_a_finished_schedule_says_how_to_train_on_and_that_works(
     assert "holds a run with max_steps 2, not 4" in refused(train(*cosine, "--max-steps", "4"), capsys)
     assert train(*cosine) == 0
     start = tmp_path / "out" / "checkpoint-00000002" / "adapter.safetensors"
-    printed = capsys.readouterr().out
-    assert f"all 2 steps are done already; another --output with --pretrained {start} trains on\n" in printed
+    out = capsys.readouterr().out
+    assert f"all 2 steps are already done; to train further, use another --output with --pretrained {start}\n" in out
     assert train(*cosine, "--output", str(tmp_path / "next"), "--pretrained", str(start)) == 0
 
 

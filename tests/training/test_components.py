@@ -42,7 +42,7 @@ def test_a_name_of_the_hub_is_no_base_model(arguments: Arguments, capsys: pytest
     assert main(arguments("runwayml/stable-diffusion-v1-5")) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
         "error: There is no base model runwayml/stable-diffusion-v1-5: it must be a folder in diffusers layout or one "
-        ".safetensors file on this machine; one of the Hub is to be downloaded first."
+        ".safetensors file on this computer; a model on the Hub has to be downloaded first."
     )
 
 
@@ -74,6 +74,6 @@ def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
     steps = "60" if sort == "LCMScheduler" else "1001"
     assert main([*arguments(folder), "--num-inference-steps", steps, *more]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
-        f"error: num_inference_steps is {steps}, more than the base model's {sort} takes; 20 are enough."
+        f"error: num_inference_steps is {steps}, more than the base model's {sort} allows; 20 are enough."
     )
     assert not list((tmp_path / "out").glob("encoded-*"))

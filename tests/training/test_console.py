@@ -52,7 +52,7 @@ def test_where_there_is_no_terminal_every_line_says_how_far_it_is(
     assert capsys.readouterr().out.splitlines() == [
         "encoded 4 of 12 pictures",
         "encoded 10 of 12 pictures, 2 left out",
-        "going on from step 20 of 100",
+        "continuing from step 20 of 100",
         "step 40 of 100: loss 0.2500, 8.0 examples/s, 5 minutes left",
         "step 40: checkpoint in out/checkpoint-00000040",
     ]
@@ -100,13 +100,13 @@ def test_a_finished_schedule_is_trained_on_from_its_checkpoint(
     state = Checkpoint(step=100, seconds=1.0, adapter={"weight": torch.zeros(1)}, optimization={})
     path = save_checkpoint(state, config, Origin()) / "adapter.safetensors"
     told(config, heldout(0.3), FinishedReport(step=100, path=path, difference=0.0), is_terminal=False)
-    assert f"Train on with another --output with --pretrained {path}, or" in capsys.readouterr().out
+    assert f"To train further, use another --output with --pretrained {path}; or" in capsys.readouterr().out
 
 
 def test_a_run_that_was_ended_says_what_is_saved(make_config: MakeConfig, capsys: pytest.CaptureFixture[str]) -> None:
     told(make_config(), StoppedReport(step=40, path=Path("out/checkpoint-00000040")), is_terminal=False)
     assert capsys.readouterr().out.splitlines()[-1] == (
-        "stopped after 40 steps: all of it is saved in out/checkpoint-00000040; the same command goes on from there"
+        "stopped after 40 steps: everything is saved in out/checkpoint-00000040; the same command continues from there"
     )
 
 

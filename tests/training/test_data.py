@@ -40,7 +40,7 @@ def test_missing_files_are_left_out_before_anything_is_opened(pictures: Path, ca
 
 
 def test_all_missing_is_refused_and_says_where_files_were_looked_for(pictures: Path, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"None of the pictures .* is there; the first is 0.png: there is no such file"):
+    with pytest.raises(UserError, match=r"None of the pictures .* could be found; the first is 0.png: there is no"):
         examples_in(pictures, data_root=tmp_path)
 
 
@@ -152,7 +152,9 @@ def test_pictures_that_are_trained_on_and_measured_on_are_said(pictures: Path) -
     examples = examples_in(pictures, heldout_data=pictures / "data.json", heldout=2)
     assert len(examples.train) == 12
     assert len(examples.heldout) == 2
-    assert examples.notes == ["Pictures that are trained on and measured on: 2; the held-out loss will look too good."]
+    assert examples.notes == [
+        "Pictures used both for training and for measuring: 2; the held-out loss will look too good."
+    ]
 
 
 def test_what_is_measured_on_is_said_wherever_training_uses_it(pictures: Path, tmp_path: Path) -> None:
@@ -162,7 +164,7 @@ def test_what_is_measured_on_is_said_wherever_training_uses_it(pictures: Path, t
     named = [{"image_file": "copy.png"}, {"image_file": str(pictures / "2.png")}, {"image_file": "pictures/3.png"}]
     (tmp_path / "held.json").write_text(json.dumps([each | {"text": ""} for each in named]))
     (note,) = examples_in(pictures, heldout_data=tmp_path / "held.json").notes
-    assert note == "Pictures that are trained on and measured on: 2; the held-out loss will look too good."
+    assert note == "Pictures used both for training and for measuring: 2; the held-out loss will look too good."
 
 
 def again_by_link(pictures: Path, name: str) -> str:
@@ -277,7 +279,7 @@ def test_not_one_good_picture_is_said(pictures: Path) -> None:
     for file in pictures.glob("*.png"):
         file.write_bytes(b"not a picture")
     examples = examples_in(pictures, heldout=0)
-    with pytest.raises(UserError, match="Not one picture of the data can be opened; the first is 0.png"):
+    with pytest.raises(UserError, match="None of the pictures in the data can be opened; the first is 0.png"):
         ExampleReader(examples.train, size=8, skipped=Skipped()).open_or_next(0)
 
 

@@ -126,7 +126,7 @@ def test_pictures_of_one_name_in_two_folders_are_each_encoded(
 
 @pytest.mark.parametrize("size", [7, 60])
 def test_a_size_that_the_autoencoder_cannot_take_is_refused(size: int, make_dataset: MakeDataset) -> None:
-    with pytest.raises(UserError, match=rf"size is {size}; the autoencoder of this model takes multiples of 8 alone\."):
+    with pytest.raises(UserError, match=rf"size is {size}; the autoencoder of this model takes only multiples of 8\."):
         make_dataset(size=size)
 
 
@@ -202,7 +202,7 @@ def test_not_one_picture_to_train_on_is_said(make_dataset: MakeDataset, pictures
     for number in range(12):
         (pictures / f"{number}.png").write_bytes(b"not a picture")
     dataset = make_dataset(heldout_data=pictures / "heldout.json")
-    with pytest.raises(UserError, match="Not one picture to train on can be opened; the first is 0.png"):
+    with pytest.raises(UserError, match="None of the training pictures can be opened; the first is 0.png"):
         dataset.encode(make_accelerator(dataset.config))
 
 
@@ -223,7 +223,7 @@ def test_a_disk_that_fills_up_is_one_sentence_and_keeps_what_is_written(
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, before[1]))  # larger files cannot be written, as on a full disk
     try:
-        with pytest.raises(UserError, match=r"The encoded pictures cannot be kept in .*out \(.*\); put that right"):
+        with pytest.raises(UserError, match=r"The encoded pictures cannot be kept in .*out \(.*\); fix this"):
             make_dataset().encode(make_accelerator(make_config()))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -79,10 +79,10 @@ def test_a_date_or_a_year_before_a_folder_s_name_is_no_number_of_times(write, tm
         Entry(image="20230615_birthday/a.png", text=""),
         Entry(image="2023_holiday/b.png", text=""),
     ]
-    said = [note for note in found.notes if "taken for a part of its name" in note]
+    said = [note for note in found.notes if "taken as part of its name" in note]
     assert [note.split(" is taken")[0] for note in said] == [
-        "The number of 20230615_birthday",
-        "The number of 2023_holiday",
+        "The number in 20230615_birthday",
+        "The number in 2023_holiday",
     ]
 
 
@@ -95,7 +95,7 @@ def test_what_a_run_has_drawn_is_none_of_the_data(mark: str, write, tmp_path: Pa
     found = read_listing(tmp_path / "toys")
     assert [entry.image for entry in found.entries] == ["a.png", "samples-3.png"]
     run = tmp_path / "toys" / "runs" / "first"
-    assert f"The folder {run} is passed over: it is the --output of a run." in found.notes
+    assert f"The folder {run} is skipped, as it is the --output of a run." in found.notes
     write(mark)  # even if the data's own folder is one
     assert [entry.image for entry in read_listing(tmp_path / "toys").entries] == ["a.png"]
 

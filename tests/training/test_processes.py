@@ -83,7 +83,7 @@ def test_two_processes_that_are_ended_save_together_and_go_on_as_one_run(
     told, errors = process.communicate()
     (folder,) = output.glob("checkpoint-*")
     step = int(folder.name.removeprefix("checkpoint-"))
-    assert told.count(f"stopped after {step} steps: all of it is saved in {folder}") == 1
+    assert told.count(f"stopped after {step} steps: everything is saved in {folder}") == 1
     assert (told + errors).count("skipped 3.png: ") == 1
     # Two files, or more if a slow process saved what it had so far.
     encoded = [len(load_file(file)["latents"]) for file in output.glob("encoded-*/pictures/*")]
@@ -91,7 +91,7 @@ def test_two_processes_that_are_ended_save_together_and_go_on_as_one_run(
     assert sum(encoded) == 11
 
     total = str(step + 2)
-    assert f"going on from step {step} of {total}" in finish(start([*settings, "--max-steps", total]))
+    assert f"continuing from step {step} of {total}" in finish(start([*settings, "--max-steps", total]))
     one = arguments(tiny_bundle_dir, pictures, tmp_path / "one", "--batch-size", "4", "--eval-steps", "0")
     assert main([*one, "--max-steps", total]) == 0
     assert far_apart(tmp_path / "one", output) < 0.02 * (step + 2) * LEARNING_RATE

@@ -169,7 +169,7 @@ def test_a_resumed_run_says_where_it_goes_on_and_how_long_it_has_left(
     list(train(make_config(max_steps=1), base=base, batches=batches()))
     reports = list(train(make_config(max_steps=3), base=base, batches=batches(start=1)))
     assert reports[0] == ResumedReport(step=1, max_steps=3)
-    assert str(reports[0]) == "going on from step 1 of 3"
+    assert str(reports[0]) == "continuing from step 1 of 3"
     steps = [report for report in reports if isinstance(report, StepReport)]
     assert [report.seconds_left > 0 for report in steps] == [True, False]
     assert str(steps[0]).startswith("step 2 of 3: loss ")

@@ -72,7 +72,7 @@ def test_where_writing_takes_long_it_is_done_less_often(
         (
             SafetensorError("Error while serializing: I/O error: No space left"),
             10**6,
-            "12 MB are needed, 1 MB are free",
+            "12 MB is needed, but only 1 MB is free",
         ),
         (OSError(122, "Disk quota exceeded"), 10**12, "Disk quota exceeded"),
     ],
@@ -95,7 +95,7 @@ def test_why_it_could_not_be_written_is_one_sentence(
     sentence = str(refused.value)
     assert sentence.startswith(f"No checkpoint could be written to {config.output} at step 2 (")
     assert why in sentence
-    assert sentence.endswith("; the latest is of step 1.")
+    assert sentence.endswith("; the latest is from step 1.")
 
 
 def test_where_there_is_no_room_older_ones_make_it(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_a_row_with_an_unquoted_comma_is_not_cut_short(tmp_path: Path) -> None:
         ("data.json", "3", "must hold a list"),
         ("data.json", "[" * 100_000, "nested too deeply"),
         ("data.json", "[]", "lists no pictures"),
-        ("data.json", '["a.png"]', "Nothing in .* can be used; the first is entry 1"),
+        ("data.json", '["a.png"]', "Nothing in .* can be used; the first problem is entry 1"),
         ("data.json", '[{"image_file": "a.png"}]', '"text"'),
         ("data.csv", "a.png,a bear\n", "must name its columns"),
         ("data.csv", "", "must name its columns"),

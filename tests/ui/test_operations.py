@@ -184,7 +184,7 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
         ),
         (
             {"IPA_LIBRARY": "~nobody-of-that-name/x"},
-            "IPA_LIBRARY is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
+            "IPA_LIBRARY is '~nobody-of-that-name/x', but there is no home folder for it to start from.",
         ),
         (
             {"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"},

@@ -283,7 +283,7 @@ def test_without_the_package_the_owner_of_the_space_is_told(
 def test_what_compiles_is_refused_on_zero_gpu(tiny_bundle_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SPACES_ZERO_GPU", "true")
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
-    with pytest.raises(UserError, match="please take IPA_COMPILE away"):
+    with pytest.raises(UserError, match="please remove IPA_COMPILE"):
         build_engine({"toybox": entry}, device="cpu", compile_backend="inductor")
 
 

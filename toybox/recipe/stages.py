@@ -202,12 +202,12 @@ def start_from(bundle: Path, folder: Path, recipe: Recipe) -> None:
     wanted = [*(part for stage in STAGES.values() for part in stage.leaves if part not in LATER_PARTS), *CONTINUED]
     missing = [part for part in dict.fromkeys(wanted) if not (bundle / part).is_dir()]
     if missing:
-        raise UserError.plain(f"{bundle} is no bundle of the recipe: it has no {', '.join(missing)}.")
+        raise UserError.plain(f"{bundle} is not a bundle of the recipe: it has no {', '.join(missing)}.")
     side = json.loads((bundle / "vae" / "config.json").read_text("utf-8"))["sample_size"]
     if side != recipe.size:
         raise UserError.plain(
-            f"{bundle} draws pictures of {side} pixels, and the recipe {recipe.name} learns on such of {recipe.size}: "
-            "please name a recipe of the bundle's size."
+            f"{bundle} draws pictures of {side} pixels, but the recipe {recipe.name} trains on pictures of "
+            f"{recipe.size}: please name a recipe of the bundle's size."
         )
     with PartialState().main_process_first():  # other processes then find it prepared
         _lay_out(bundle, folder)

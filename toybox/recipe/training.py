@@ -49,7 +49,7 @@ class UnfinishedError(UserError):
     def __init__(self, stage: str, *, seen: int, samples: int, minutes: float) -> None:
         text = (
             f"{stage} stopped after {minutes:g} minutes and {seen:,} of {samples:,} samples, so it is not finished: "
-            "the same command goes on from there."
+            "the same command continues from there."
         )
         super().__init__(Message.plain(text))
 
@@ -99,7 +99,7 @@ def recipe_accelerator() -> Accelerator:
         UserError: there are several processes and a GPU, which one process keeps busy.
     """
     if process_count() > 1 and torch.cuda.is_available():
-        raise UserError.plain("Several processes share a CPU; on a GPU, please start one.")
+        raise UserError.plain("Several processes can only share a CPU; on a GPU, please start just one.")
     # Losses choose themselves where less than single precision suffices. The precision is set by the adapters, which
     # accelerate trains in the same process.
     return new_accelerator(precision(), device_placement=False, handlers=(AutocastKwargs(enabled=False),))
@@ -113,7 +113,7 @@ def share(batch_size: int) -> int:
     """
     count = PartialState().num_processes
     if batch_size % count:
-        raise UserError.plain(f"A batch of {batch_size} cannot be parted among {count} processes.")
+        raise UserError.plain(f"A batch of {batch_size} cannot be divided among {count} processes.")
     return batch_size // count
 
 

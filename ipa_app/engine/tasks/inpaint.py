@@ -75,7 +75,7 @@ class InpaintOptions(OwnOptions):
         0,
         label="Grow or shrink the mask",
         help=(
-            "Above 0 what you painted gets larger on all sides, below 0 smaller. In percent of the picture's "
+            "Above 0, what you painted grows on all sides; below 0, it shrinks. In percent of the picture's "
             "longer side."
         ),
         step=0.5,
@@ -86,8 +86,8 @@ class InpaintOptions(OwnOptions):
         1,
         label="Softness of its edge",
         help=(
-            "0: a hard cut. 1: as usual. More: the new part fades in over a wider rim. The rim always lies inside"
-            " the mask."
+            "0: a hard edge. 1: as usual. More: the new part fades in over a wider edge, which always lies inside "
+            "the mask."
         ),
         step=0.5,
         between=(0, 8),
@@ -97,9 +97,8 @@ class InpaintOptions(OwnOptions):
         "masked",
         label="What the model looks at",
         help=(
-            "Only the masked part: it and its surroundings are drawn, as finely as the model can. The whole "
-            "picture: the model sees everything around, so that the new part suits it better, but draws it more "
-            "coarsely."
+            "Only the masked part: it and its surroundings are drawn as finely as the model can. The whole "
+            "picture: the model sees everything around it, so the new part fits in better but is drawn more coarsely."
         ),
         shown=("Only the masked part, at full resolution", "The whole picture"),
         doc="what the model looks at, masked (that part only, at full resolution) or whole (the whole picture)",
@@ -108,8 +107,8 @@ class InpaintOptions(OwnOptions):
         25,
         label="Surroundings of the masked part",
         help=(
-            "How much of what lies around it the model sees when it looks at the masked part only, in percent of "
-            "that part's size. Less gives finer drawing, more a better match."
+            "How much of the surroundings the model sees when it looks only at the masked part, in percent of that "
+            "part's size. Less gives finer detail, more gives a better match."
         ),
         step=5,
         between=(0, 200),
@@ -124,13 +123,13 @@ class InpaintOptions(OwnOptions):
         True,
         label="Go by what is around it",
         help=(
-            "Lines and colours go on across the edge, with models that can do so. Without a reference, words and a "
-            "style, what is around the painted part serves as the reference, too, and “Strength of the picture” "
-            "counts for it."
+            "Lines and colours continue across the edge, with models that can do this. If there is no reference, no "
+            "words and no style, what is around the painted part also serves as the reference, and “Strength of the "
+            "picture” applies to it."
         ),
         doc=(
-            "use the model's ControlNet for inpainting, where it has one, and, without a reference, a prompt and a "
-            "style, what is around the mask as the reference"
+            "use the model's ControlNet for inpainting, where it has one, and, if there is no reference, no prompt and "
+            "no style, what is around the mask as the reference"
         ),
     )
 

@@ -36,13 +36,13 @@ class MixOptions(OwnOptions):
     strength: float = option(
         0.75,
         label="How much to change",
-        help="Small: it stays nearly as it is. 1: nothing of it is left. Counts with a start picture only.",
+        help="Small: it stays nearly as it is. 1: nothing of it is left. Only counts with a start picture.",
         step=0.05,
         low=0.05,
         between=(0, 1),
         excluded=0,
         beside="start_image",
-        doc="how much of the start picture is drawn anew, above {least:g} to {most:g}",
+        doc="how much of the start picture is redrawn, above {least:g} to {most:g}",
     )
 
 

@@ -79,8 +79,8 @@ class ControlOptions(OwnOptions):
     pose_fit: bool = option(
         True,
         label="Fit the pose to the model's body",
-        help="For models that know one body only, as Toybox does: limbs keep their directions, and take its lengths.",
-        doc="whether a skeleton takes the proportions of a model that knows one body only, as Toybox does",
+        help="For models that know only one body, as Toybox does: limbs keep their directions but get its lengths.",
+        doc="whether a skeleton takes the proportions of a model that knows only one body, as Toybox does",
     )
 
     @property

@@ -301,7 +301,7 @@ TAB = Tab(
     lay_out=inpaint_tab,
     about=(
         "Redraw the white part of a mask; every other pixel of the picture stays as it is.\n\n"
-        "With `extend_...` the picture is continued beyond its edges as well; then `mask` may be None."
+        "With `extend_...` the picture is also continued beyond its edges; `mask` may then be None."
     ),
     beside=("painted",),
     opens=("mask",),

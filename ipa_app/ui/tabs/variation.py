@@ -33,9 +33,9 @@ def variation_tab(entry: ModelEntry) -> TaskTab:
 TAB = Tab(
     lay_out=variation_tab,
     about=(
-        "Make new pictures that take after a reference picture.\n\n"
+        "Make new pictures that resemble a reference picture.\n\n"
         "Returns files of `output_format`, and the settings: every input as used, with `seeds`, one per picture, and "
-        "`notes`, sentences on how an input was understood where that may not be what was meant. So do all others."
+        "`notes`, sentences on inputs that may have been meant differently. So do the other endpoints that draw."
     ),
     first=("reference", "adapter", "scale"),
 )
