@@ -44,7 +44,7 @@ _LEAVE = """(named, saved, name, ...images) => {
 class SetsPanel:
     """The accordion; what needs a library is not shown without one.
 
-    Never seen are `named`, the paths of the pictures that the rest speaks of, and `handed_on`, the file for the browser.
+    Never seen are `named`, the paths of the pictures that the rest speaks of, and `handed_on`, the file to download.
     """
 
     fold: gr.Accordion
