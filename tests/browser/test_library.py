@@ -323,3 +323,23 @@ def test_here_the_points_of_strength_are_those_of_the_tab_before(open_page: Any)
     rest(page)
     expect_values(page, scale="0.6")
     assert page.locator("#amount").get_by_label("Usual").is_checked()
+
+
+def test_what_is_looked_for_stays_when_the_page_is_loaded_anew(open_page: Any) -> None:
+    page = open_page()
+    page.click("#sets-panel > button")
+    page.fill("#sets-name :is(input, textarea)", "My toys")
+    open_library(page)
+    every = page.locator(ITEMS).count()
+    page.locator("#library-words").locator("textarea, input").press_sequentially("frog")
+    counted(page, 2)
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    counted(page, 2)
+    assert page.locator("#library-words").locator("textarea, input").input_value() == "frog"
+    page.click("#sets-panel > button")
+    rest(page)
+    assert page.input_value("#sets-name :is(input, textarea)") == "My toys"
+    page.locator("#library-words").locator("textarea, input").fill("")
+    counted(page, every)
