@@ -1,5 +1,5 @@
 // Gradio runs this file as the body of a function of `element`, which holds the button and the list of the keys. Beside
-// the keys it knows the way from the newest picture, small in the bar, to the results.
+// the keys it knows the way from the newest picture, small in the bar, to the results, and what to do with dropped files.
 
 const list = element.querySelector("dialog");
 const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])";
@@ -38,6 +38,16 @@ document.addEventListener("click", ({ target }) => {
   document.querySelector("#status").scrollIntoView({ behavior });
   document.querySelector("#results button")?.focus({ preventScroll: true });
 });
+
+// A file that is dropped beside a box would be opened by the browser in the page's place.
+for (const act of ["dragover", "drop"]) {
+  window.addEventListener(act, (event) => {
+    const { dataTransfer, target } = event;
+    if (event.defaultPrevented || !dataTransfer?.types.includes("Files") || target.matches?.("input[type=file]")) return;
+    event.preventDefault();
+    dataTransfer.dropEffect = "none";
+  });
+}
 
 // Gradio names every radio button differently, and anew whenever one is chosen, so that to the browser each is a choice of
 // its own: Tab stops at all of them, and no arrow key leads from one to the next.
