@@ -27,6 +27,8 @@ from ipa_app.messages import Message
 
 _KEY = "option"
 _SHOWN_CHARACTERS = 40
+_LARGEST_EXACT = 2**53
+"""Larger whole numbers, pages send as other ones than those that were typed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,8 +269,7 @@ def one_of(choices: Sequence[str]) -> Message:
 
 def wrong_value(name: str, value: object, allowed: str) -> UserError:
     """Return the error that says what a value is and what it must be."""
-    # Python refuses to convert very long whole numbers to text.
-    is_huge = isinstance(value, int) and abs(value) > 10**_SHOWN_CHARACTERS
+    is_huge = isinstance(value, int) and abs(value) > _LARGEST_EXACT
     shown = Message("option.huge_number") if is_huge else repr(value)
     if len(shown) > _SHOWN_CHARACTERS:
         shown = shown[:_SHOWN_CHARACTERS] + "…"

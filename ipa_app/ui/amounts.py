@@ -48,7 +48,9 @@ def amounts_of(task: str) -> Mapping[str, Amount]:
 _SCRIPT = """
     const amounts = %s;
     const open = document.querySelector(".tab-container button[aria-selected=true][id^=tab-]");
-    const points = amounts[open?.id.split("-")[1]] ?? amounts["%s"];
+    // In the library those of the tab that was open before, of which the usual strength tells.
+    const before = Object.values(amounts).find(({ usual }) => usual[0] === suited) ?? amounts["%s"];
+    const points = amounts[open?.id.split("-")[1]] ?? before;
     const isThere = (name) => points[name].every((value, i) => Math.abs(value - set[i]) < 0.001);
 """
 # The sliders follow a choice with a delay, and their change events must not undo a newer choice that was made meanwhile
@@ -58,12 +60,12 @@ window.addEventListener("input", ({target}) => {
     window.ipaAmount = target.closest("#amount") ? target.value : null;
 }, true);
 """
-_CHOSEN = """(name, ...set) => {%s
+_CHOSEN = """(name, suited, ...set) => {%s
     const chosen = window.ipaAmount ?? name;
     if (isThere(chosen)) window.ipaAmount = null;
     return points[chosen];
 }"""
-_MOVED = """(...set) => {%s
+_MOVED = """(suited, ...set) => {%s
     const chosen = window.ipaAmount;
     if (chosen && !isThere(chosen)) return chosen;
     window.ipaAmount = null;
@@ -89,6 +91,7 @@ def connect_amounts(parts: Parts) -> None:
     look = _SCRIPT % (json.dumps(amounts), OPENING)
     panel = parts.panel
     sliders = [panel.scale, panel.inputs["start"], panel.inputs["end"]]
-    panel.amount.input(None, [panel.amount, *sliders], sliders, js=_CHOSEN % look, **AT_ONCE)
+    set_so_far = [panel.suited_scale, *sliders]
+    panel.amount.input(None, [panel.amount, *set_so_far], sliders, js=_CHOSEN % look, **AT_ONCE)
     moved = [*(slider.change for slider in sliders), *(tab.tab.select for tab in parts.tabs)]
-    gr.on(moved, None, sliders, panel.amount, js=_MOVED % look, **AT_ONCE)
+    gr.on(moved, None, set_so_far, panel.amount, js=_MOVED % look, **AT_ONCE)

@@ -32,7 +32,7 @@ from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate, is_for_itself
 from ipa_app.ui.page_cache import PageCache
 from ipa_app.ui.responses import Responses, find_by_name
-from ipa_app.ui.sessions import MOST_SESSIONS, OpenPages, Sessions, check_names
+from ipa_app.ui.sessions import MOST_SESSIONS, Messages, OpenPages, Sessions, check_names
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
 
@@ -79,6 +79,7 @@ class StudioBlocks(gr.Blocks):
             "middleware": [
                 Middleware(Gate, environment=os.environ, allowance=self._allowance),
                 Middleware(OpenPages),
+                Middleware(Messages),
                 Middleware(PageCache),
                 Middleware(Compression, compresslevel=6),
             ],

@@ -66,4 +66,6 @@ def _entered(parts: Parts) -> dict[str, Any]:
     asked_for = [slot.controls["weight"]._id, *(part._id for other in others for part in other.parts)]
     inputs = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     kept = {str(part.elem_id): part for part in inputs if isinstance(part, _KEPT) and part._id not in asked_for}
+    beside = [parts.sets.name, *(parts.library.search.values() if parts.library else ())]
+    kept |= {str(part.elem_id): part for part in beside}
     return {**kept, "suited-scale": parts.panel.suited_scale}

@@ -246,6 +246,8 @@ class LibraryView:
         with written():
             deletion = self._pictures.delete(_names(ticked))
         update = self._shown(*searched)
+        if not deletion.count:
+            return {**update, self._panel.note: status_note(Message("library.gone"), css_class="ipa-help")}
         told = Message("library.deleted", count=deletion.count)
         return {
             **update,
@@ -301,7 +303,7 @@ class LibraryView:
         with explained():
             kept = keep_files(path for path in map(self._pictures.file, _names(ticked)) if path)
             if not kept:
-                raise UserError("result.gone")
+                raise UserError("library.gone")
             return kept
 
     def _shown(self, *searched: Any) -> Update:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from ipa_app.engine.reference_sets import LONGEST_NAME, ReferenceSet
+from ipa_app.engine.references import MOST_REFERENCES, slot_name
 from ipa_app.errors import UserError
 from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
-from ipa_app.ui.controls import CHECKED, LATEST, Update
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, Update
 from ipa_app.ui.failures import explained, written
 from ipa_app.ui.form import read_references
 from ipa_app.ui.language.markup import said, status_note
@@ -27,25 +29,40 @@ if TYPE_CHECKING:
 
 LARGEST_SET = 64 * 10**6
 _FILE_NAME = "references.json"
+_DOWNLOAD = f"""(file) => {{
+    Object.assign(document.createElement("a"), {{ href: file.url, download: "{_FILE_NAME}" }}).click();
+}}"""
+# Under the name of the set, others would be saved in its place.
+_LEAVE = """(named, saved, name, ...images) => {
+    const isThere = !named || named.every((path, place) => path === (images[place]?.path ?? null));
+    const stays = { __type__: "update" };
+    return isThere ? Array(5).fill(stays) : [null, null, name === saved ? "" : stays, { ...stays, visible: false }, ""];
+}"""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SetsPanel:
-    """The accordion; controls that need a library are hidden without one."""
+    """The accordion; controls that need a library are hidden without one.
+
+    Two components are never shown: `named` holds the paths of the pictures that the others refer to, `handed_on` the
+    file to download.
+    """
 
     fold: gr.Accordion
     saved: gr.Dropdown
     delete: gr.Button
     name: gr.Textbox
     save: gr.Button
-    file: gr.DownloadButton
+    file: gr.Button
     upload: gr.UploadButton
     note: gr.HTML
+    named: gr.JSON
+    handed_on: gr.File
 
     @property
     def outputs(self) -> list[Any]:
         """Every component that an update may name."""
-        return [self.saved, self.delete, self.name, self.file, self.note]
+        return [self.saved, self.delete, self.name, self.file, self.note, self.named]
 
 
 def sets_panel(*, kept: bool) -> SetsPanel:
@@ -61,9 +78,7 @@ def sets_panel(*, kept: bool) -> SetsPanel:
         name = gr.Textbox(label=Message("page.sets.name"), max_lines=1, max_length=LONGEST_NAME, elem_id="sets-name")
         with gr.Row(elem_classes="ipa-extras"):
             save = gr.Button(Message("page.sets.save"), size="sm", min_width=90, elem_id="sets-save")
-            file = gr.DownloadButton(
-                Message("page.sets.file"), size="sm", min_width=90, visible=False, elem_id="sets-file"
-            )
+            file = gr.Button(Message("page.sets.file"), size="sm", min_width=90, visible=False, elem_id="sets-file")
             upload = gr.UploadButton(
                 Message("page.sets.open"), size="sm", min_width=90, file_types=[".json"], elem_id="sets-open"
             )
@@ -71,7 +86,18 @@ def sets_panel(*, kept: bool) -> SetsPanel:
                 Message("page.sets.delete"), size="sm", min_width=90, visible=False, elem_id="sets-delete"
             )
         note = gr.HTML("", padding=False, elem_id="sets-note")
-    return SetsPanel(fold=fold, saved=saved, delete=delete, name=name, save=save, file=file, upload=upload, note=note)
+    return SetsPanel(
+        fold=fold,
+        saved=saved,
+        delete=delete,
+        name=name,
+        save=save,
+        file=file,
+        upload=upload,
+        note=note,
+        named=gr.JSON(visible=False),
+        handed_on=gr.File(visible=False),
+    )
 
 
 def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
@@ -85,7 +111,13 @@ def connect_sets(parts: Parts, *, files: NamedFiles | None) -> None:
     sets = Sets(panel, references=references, files=files)
     filled: dict[str, Any] = {"outputs": [*panel.outputs, *references.outputs], **LATEST}
     inputs = {"name": panel.name, **references.inputs}
-    panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
+    saved = panel.save.click(sets.save, inputs_kwargs=inputs, outputs=panel.outputs, preprocess=False, **CHECKED)
+    made = panel.file.click(sets.hand_on, inputs_kwargs=inputs, outputs=panel.handed_on, preprocess=False, **CHECKED)
+    made.success(None, panel.handed_on, js=_DOWNLOAD, **AT_ONCE)
+    images = [slot.image for slot in references.slots]
+    left = [panel.named, panel.saved, panel.name, panel.delete, panel.note]
+    for change in (*(image.change for image in images), references.shown.change, saved.success):
+        change(None, [*left[:3], *images], left, js=_LEAVE, **AT_ONCE)
     references.let_fill(panel.upload.upload, sets.open, {"upload": panel.upload}, **filled)
     if files is not None:
         # Gradio's own check does not know that the choices change.
@@ -111,13 +143,17 @@ class Sets:
     def save(self, *, name: str | None, **sent: Any) -> Update:
         """Save the references and their options under a name."""
         with written():
-            references, _ = read_references(sent, task=OPENING)
-            made = ReferenceSet(name=name or "", references=references)
-            if self._files is None:
-                return {**self._shown(made), self._panel.note: status_note(Message("set.as_file", name=made.name))}
-            is_replaced = self._files.save(made.name, made.to_json())
-            told = Message("set.replaced" if is_replaced else "set.saved", name=made.name)
-            return {**self._shown(made), self._panel.note: status_note(told)}
+            made, told = _read(name, sent), "set.as_file"
+            if self._files is not None:
+                told = "set.replaced" if self._files.save(made.name, made.to_json()) else "set.saved"
+            uploads = (sent.get(slot_name("reference", number)) for number in range(1, MOST_REFERENCES + 1))
+            shown = self._shown(made.name, [upload and upload["path"] for upload in uploads])
+            return {**shown, self._panel.note: status_note(Message(told, name=made.name))}
+
+    def hand_on(self, *, name: str | None, **sent: Any) -> str:
+        """Return a file of the pictures as they are now, and of all that is said of them."""
+        with written():
+            return keep_text(_read(name, sent).to_json(), name=_FILE_NAME)
 
     def choose(self, name: str | None, *, over: Replaced | None = None) -> Update:
         """Fill the references from a saved set; the choice itself is not updated, as it may have changed meanwhile."""
@@ -140,18 +176,26 @@ class Sets:
             if not self._files or not name or not self._files.delete(name):
                 raise UserError("set.gone")
         panel, told = self._panel, status_note(Message("set.deleted", name=name))
-        return {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.note: told}
+        gone = {panel.saved: self.look(None), panel.delete: gr.update(visible=False), panel.named: None}
+        return {**gone, panel.note: told}
 
     def _filled(self, opened: ReferenceSet, over: Replaced | None) -> Update:
         fillings = [Filling(path=keep_picture(each.image), said=vars(each)) for each in opened.references]
+        shown = self._shown(opened.name, [each.path for each in fillings])
         note = status_note(Message("set.opened", name=opened.name))
-        return {**self._references.fill(fillings, over=over), **self._shown(opened), self._panel.note: note}
+        return {**self._references.fill(fillings, over=over), **shown, self._panel.note: note}
 
-    def _shown(self, shown: ReferenceSet) -> Update:
-        panel, saved = self._panel, self.look(shown.name)
+    def _shown(self, name: str, paths: Sequence[str | None]) -> Update:
+        panel, saved = self._panel, self.look(name)
         return {
             panel.saved: saved,
             panel.delete: gr.update(visible=saved["value"] is not None),
-            panel.name: shown.name,
-            panel.file: gr.update(value=keep_text(shown.to_json(), name=_FILE_NAME), visible=True),
+            panel.name: name,
+            panel.file: gr.update(visible=True),
+            panel.named: [*paths, *[None] * (MOST_REFERENCES - len(paths))],
         }
+
+
+def _read(name: str | None, sent: Mapping[str, object]) -> ReferenceSet:
+    references, _ = read_references(sent, task=OPENING)
+    return ReferenceSet(name=name or "", references=references)

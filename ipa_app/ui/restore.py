@@ -23,7 +23,7 @@ from ipa_app.engine.metadata import (
 from ipa_app.engine.plan import Plan
 from ipa_app.engine.recipes import read_code
 from ipa_app.engine.references import Reference, words_of_region
-from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.requests import RANDOM_SEED, GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import open_image
@@ -81,6 +81,7 @@ class Restorer:
             parts.restore.file,
             parts.restore.note,
             parts.panel.suited_scale,
+            parts.results.new_seed,
             *parts.panel.references.outputs,
             *parts.panel.folds.values(),
         ]
@@ -189,6 +190,8 @@ class Restorer:
             parts.tasks: gr.update(selected=request.task),
             # Set together with the tab, so that selecting the tab does not change the restored strength.
             parts.panel.suited_scale: tab.default_scale,
+            # The seed's own box is in a closed accordion.
+            parts.results.new_seed: gr.update(visible=request.seed != RANDOM_SEED),
             **parts.panel.references.fill(references, over=over),
             **self._unknown_words(request),
         }

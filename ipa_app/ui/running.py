@@ -17,6 +17,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.engine.series import FailedPart
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.messages import Message
+from ipa_app.options import options
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
 from ipa_app.ui.controls import IN_TURN, Update
@@ -36,6 +37,9 @@ _CLOSING_S = 3.0
 """Seconds within which a closed page is noticed."""
 _REST_S = 0.3
 """Seconds between two updates of a job's progress; each slows drawing a little, and nobody reads faster."""
+
+_AS_OPENED = {option.api: option.initial for option in options(GenerateRequest).values()}
+"""What boxes hold when the page opens, if not the default; one that was emptied counts as that again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +134,7 @@ class Runner:
             turn: Turn | None = None,
             **sent: object,
         ) -> Iterator[Update]:
+            sent = {name: _AS_OPENED.get(name) if value is None else value for name, value in sent.items()}
             wish = _Wish(
                 order=order,
                 history=history,

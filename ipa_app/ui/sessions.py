@@ -16,8 +16,11 @@ from typing import Any, cast
 
 import gradio as gr
 from fastapi import Request
+from fastapi.responses import Response
 from gradio.routes import App
+from gradio.server_messages import UnexpectedErrorMessage
 from gradio.state_holder import SessionState, StateHolder
+from starlette.datastructures import QueryParams
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -27,6 +30,7 @@ LONGEST_NAME = 64
 _NAMES = ("session_hash", "event_id", "upload_id")
 """Parameters whose values clients make up, and that the server then uses as keys; Gradio's have at most 36
 characters."""
+_NOT_FOUND = UnexpectedErrorMessage(message="404: Not Found", session_not_found=True)
 _HEARTBEAT = re.compile(r".*/gradio_api/heartbeat/([^/]+)")
 
 
@@ -141,3 +145,40 @@ class OpenPages:
         sessions = scope["app"].state_holder if heartbeat else None
         with sessions.open(heartbeat[1]) if heartbeat and isinstance(sessions, Sessions) else nullcontext():
             await self._app(scope, receive, send)
+
+
+class Messages:
+    """Tells a page that waits for messages of a session that there is none, or none any more.
+
+    Gradio says so as well, and breaks the answer off that it has begun with: a failure, as far as anybody can see. It
+    happens to pages that are loaded anew, and with any name that somebody makes up.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        """Stand before an app."""
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request."""
+        session = _awaited_session(scope)
+        waiting = scope["app"].get_blocks()._queue.pending_messages_per_session if session else {}
+        if not session:
+            await self._app(scope, receive, send)
+        elif session not in waiting:
+            line = f"data: {_NOT_FOUND.model_dump_json()}\n\n"
+            await Response(line, media_type="text/event-stream")(scope, receive, send)
+        else:
+            try:
+                await self._app(scope, receive, send)
+            except Exception:
+                if session in waiting:
+                    raise
+                await send({"type": "http.response.body"})
+
+
+def _awaited_session(scope: Scope) -> str:
+    """Return the session that a request waits for messages of; "" where it asks for something else."""
+    if scope["type"] != "http" or not scope["path"].endswith("/gradio_api/queue/data"):
+        return ""
+    name = QueryParams(scope["query_string"]).get("session_hash", "")
+    return name if len(name) <= LONGEST_NAME else ""

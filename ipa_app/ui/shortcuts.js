@@ -1,5 +1,5 @@
 // Gradio runs this file as the body of a function of `element`, which contains the button and the list of the keys. It also
-// makes the thumbnail of the newest picture in the bar scroll to the results.
+// makes the thumbnail of the newest picture in the bar scroll to the results, and catches files dropped beside a box.
 
 const list = element.querySelector("dialog");
 const TYPED_IN = "textarea, select, [contenteditable], input:not([type=range], [type=checkbox], [type=radio])";
@@ -38,6 +38,16 @@ document.addEventListener("click", ({ target }) => {
   document.querySelector("#status").scrollIntoView({ behavior });
   document.querySelector("#results button")?.focus({ preventScroll: true });
 });
+
+// The browser would open a file dropped beside a box in place of the page.
+for (const act of ["dragover", "drop"]) {
+  window.addEventListener(act, (event) => {
+    const { dataTransfer, target } = event;
+    if (event.defaultPrevented || !dataTransfer?.types.includes("Files") || target.matches?.("input[type=file]")) return;
+    event.preventDefault();
+    dataTransfer.dropEffect = "none";
+  });
+}
 
 // Gradio gives every radio button its own name, and a new one at each choice, so the browser does not group them: Tab stops
 // at each of them, and arrow keys do not move between them.

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.library import Library
-from tests.browser.hands import RESULTS, body, press, rest, slow_line
+from tests.browser.hands import RESULTS, body, expect_values, press, rest, slow_line
 from tests.browser.test_accessibility import violations
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
@@ -304,3 +304,42 @@ def test_whoever_looks_at_older_ones_is_left_there(
     page.wait_for_selector(RESULTS)
     rest(page)
     assert page.inner_text("#library-note") == shown
+
+
+def test_here_the_points_of_strength_are_those_of_the_tab_before(open_page: Any) -> None:
+    page = open_page()
+    page.click("#tab-mix-button")
+    expect_values(page, scale="0.6")
+    open_library(page)
+    for reloaded in (False, True):
+        if reloaded:
+            page.reload()
+            page.wait_for_selector(ITEMS)
+            rest(page)
+        for point, scale in (("A hint", "0.4"), ("Usual", "0.6")):
+            page.locator("#amount").get_by_label(point).check()
+            expect_values(page, scale=scale)
+    page.click("#tab-mix-button")
+    rest(page)
+    expect_values(page, scale="0.6")
+    assert page.locator("#amount").get_by_label("Usual").is_checked()
+
+
+def test_what_is_looked_for_stays_when_the_page_is_loaded_anew(open_page: Any) -> None:
+    page = open_page()
+    page.click("#sets-panel > button")
+    page.fill("#sets-name :is(input, textarea)", "My toys")
+    open_library(page)
+    every = page.locator(ITEMS).count()
+    page.locator("#library-words").locator("textarea, input").press_sequentially("frog")
+    counted(page, 2)
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    counted(page, 2)
+    assert page.locator("#library-words").locator("textarea, input").input_value() == "frog"
+    page.click("#sets-panel > button")
+    rest(page)
+    assert page.input_value("#sets-name :is(input, textarea)") == "My toys"
+    page.locator("#library-words").locator("textarea, input").fill("")
+    counted(page, every)

@@ -9,6 +9,7 @@ from threading import Event
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from ipa_app.engine.metadata import read_request
 from ipa_app.engine.reference_sets import ReferenceSet
@@ -23,6 +24,7 @@ pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
 NAME = "#sets-name :is(input, textarea)"
 CHOICE = "#sets-saved input"
+NOTHING_TOLD = "!document.querySelector('#sets-note').innerText.trim()"
 DAMAGED = "This file is not a set of pictures, or it is damaged: please use another copy of it."
 SECOND = {"weight_2": "0.5", "start_2": "0.25", "end_2": "0.75", "across_2": "0.2"}
 
@@ -196,6 +198,37 @@ def test_it_is_saved_chosen_elsewhere_and_deleted_by_keyboard(open_page: Any, li
     choose(page, "By hand")
     refused(page, "This set is no longer there.")
     assert page.locator("#reference-2 img").count() == 1
+
+
+def test_as_a_file_goes_what_is_shown_and_other_pictures_are_not_called_by_a_sets_name(
+    open_page: Any, tmp_path: Path, reference_file: Path
+) -> None:
+    page = open_page()
+    put(page, 1)
+    save(page, "Two")
+    rest(page)
+    assert (page.input_value(CHOICE), page.input_value(NAME)) == ("Two", "Two")
+    page.click("#reference button[aria-label='Remove Image']")
+    page.wait_for_selector("#reference img", state="detached")
+    page.wait_for_function(NOTHING_TOLD)
+    page.set_input_files("#reference input[type=file]", str(reference_file))
+    page.wait_for_selector("#reference img")
+    rest(page)
+    assert (page.input_value(CHOICE), page.input_value(NAME)) == ("", "")
+    assert not page.is_visible("#sets-delete")
+    page.fill(NAME, "Three")
+    (picture,) = ReferenceSet.from_json(hand_on(page, tmp_path / "three.json").read_bytes()).references
+    with Image.open(reference_file) as shown:
+        assert picture.image.tobytes() == shown.tobytes()
+
+    choose(page, "Two")
+    told(page, "These are the pictures of Two.")
+    rest(page)
+    assert (page.input_value(CHOICE), page.inner_text("#sets-note")) == ("Two", "These are the pictures of Two.")
+    page.click("#undo-references")
+    page.wait_for_function(NOTHING_TOLD)
+    rest(page)
+    assert (page.input_value(CHOICE), page.input_value(NAME)) == ("", "")
 
 
 def test_a_set_is_handed_on_as_a_file_even_where_nothing_is_kept(

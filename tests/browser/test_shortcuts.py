@@ -174,3 +174,24 @@ def test_boxes_that_were_asked_for_are_taken_away_again(open_page: Any, referenc
     page.click("#add-reference")
     page.wait_for_selector("#reference-2")
     assert page.locator("#reference-2 img").count() == 0
+
+
+def test_a_file_that_is_dropped_beside_a_box_leaves_the_page_as_it_is(open_page: Any, reference_file: Path) -> None:
+    page = open_page()
+    url, line = page.url, page.context.new_cdp_session(page)
+    dragged = {"items": [], "files": [str(reference_file)], "dragOperationsMask": 1}
+
+    def drop_on(selector: str) -> None:
+        box = page.locator(selector).bounding_box()
+        at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
+        for act in ("dragEnter", "dragOver", "drop"):
+            line.send("Input.dispatchDragEvent", {"type": act, "data": dragged, **at})
+
+    for beside in ("h1", "#status", "#variation-prompt textarea"):
+        drop_on(beside)
+        rest(page)
+        assert ([each.url for each in page.context.pages], page.is_visible("#variation-generate")) == ([url], True)
+    page.click("#add-reference")
+    page.wait_for_selector("#reference-2")
+    drop_on("#reference-2")
+    page.wait_for_selector("#reference-2 img")

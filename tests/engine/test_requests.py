@@ -40,6 +40,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"seed": -2}, "The seed is -2; it must be a whole number from -1 to 4294967295."),
     ({"seed": 2**32}, "The seed is 4294967296"),
     ({"seed": -(10**5000)}, "The seed is a huge number"),
+    # What a page makes of 99999999999999999.
+    ({"seed": 10**17}, "The seed is a huge number; it must be a whole number from -1 to 4294967295."),
     ({"steps": 101}, "The number of steps is 101; it must be a whole number from 0 to 100."),
     ({"steps": -1}, "The number of steps is -1"),
     ({"guidance_scale": 0.5}, "The guidance is 0.5; it must be 0 or a number from 1 to 20."),

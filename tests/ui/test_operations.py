@@ -188,7 +188,7 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
         ),
         (
             {"GRADIO_TEMP_DIR": "~nobody-of-that-name/x"},
-            "GRADIO_TEMP_DIR is '~nobody-of-that-name/x'; there is no home folder that this begins with.",
+            "GRADIO_TEMP_DIR is '~nobody-of-that-name/x', but there is no home folder for it to start from.",
         ),
     ],
     ids=["port", "name", "IPv6", "root path", "library", "temporary folder"],

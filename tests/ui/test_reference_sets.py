@@ -50,7 +50,9 @@ def test_a_set_is_saved_found_after_a_restart_and_deleted(tiny_bundle_dir: Path,
         assert (second["weight"], second["start"], second["end"]) == (0.5, 0.25, 0.75)
         assert (second["region"], second["region_prompt"]) == ("left", "a hat")
         assert [update[slot.region.words_box]["visible"] for slot in slots] == [False, True, False, False]
-        handed_on = ReferenceSet.from_json(Path(update[parts.sets.file]["value"]).read_bytes())
+        inputs = inputs_after(parts, "variation", update)
+        shown = {name: inputs[name] for name in parts.panel.references.inputs}
+        handed_on = ReferenceSet.from_json(Path(sets.hand_on(name="My toys", **shown)).read_bytes())
         assert (handed_on.name, len(handed_on.references)) == ("My toys", 2)
         gone = sets.delete("My toys")
         assert gone[parts.sets.saved]["choices"] == []
@@ -73,8 +75,7 @@ def test_a_set_that_is_saved_over_is_told_and_can_be_had_back(tiny_bundle_dir: P
 def test_without_a_library_a_set_is_a_file_that_others_can_open(page: Opened, tmp_path: Path) -> None:
     parts, sets = page[0], sets_of(page)
     assert (parts.sets.saved.visible, page[1].sets) == (False, None)
-    update = sets.save(name="For you", **sent(page, tmp_path))
-    opened_anew = sets.open({"path": update[parts.sets.file]["value"]})
+    opened_anew = sets.open({"path": sets.hand_on(name="For you", **sent(page, tmp_path))})
     assert value_after(parts.panel.references.slots[1].controls["weight"], opened_anew) == 0.5
     assert text_of(opened_anew[parts.sets.note]) == "These are the pictures of For you."
 
@@ -82,7 +83,9 @@ def test_without_a_library_a_set_is_a_file_that_others_can_open(page: Opened, tm
 def test_the_pictures_that_a_set_takes_the_place_of_can_be_had_back(tiny_bundle_dir: Path, tmp_path: Path) -> None:
     with opened(tmp_path / "library") as (keeper, _), opened_page(tiny_bundle_dir, keeper=keeper) as page:
         sets, references = sets_of(page), page[0].panel.references
-        file = sets.save(name="My toys", **sent(page, tmp_path))[page[0].sets.file]["value"]
+        pictures = sent(page, tmp_path)
+        sets.save(name="My toys", **pictures)
+        file = sets.hand_on(name="My toys", **pictures)
         there = over(references, {references.slots[0].image: str(tmp_path / "0.png")})
         for update in (sets.choose("My toys", over=there), sets.open({"path": file}, over=there)):
             assert update[references.undo]["visible"]

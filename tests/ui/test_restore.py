@@ -120,6 +120,15 @@ def test_the_references_that_a_result_takes_the_place_of_can_be_had_back(page: O
         assert update[references.before][-1]["sent"]["reference"] == {"path": str(tmp_path / "own.png")}
 
 
+def test_the_seed_that_comes_back_can_be_given_up_beside_the_status(page: Opened) -> None:
+    parts, studio = page
+    path = result_file(studio, sample_request("mix"))
+    restorer = Restorer(parts, studio=studio)
+    for update in (restorer.from_result(path), restorer.from_upload({"path": path})):
+        assert value_after(parts.settings.seed, update) >= 0
+        assert update[parts.results.new_seed]["visible"]
+
+
 def test_a_skeleton_comes_back_into_the_editor(page: Opened) -> None:
     parts, studio = page
     sheet = list(preset_sheets().values())[-1]

@@ -95,6 +95,14 @@ def test_whoever_goes_away_or_fails_leaves_the_next_one_free(runner: Runner, ent
     assert len(last[runner.results.gallery]["value"]) == 1
 
 
+def test_a_number_of_pictures_that_was_emptied_is_what_the_page_opens_with(
+    page: Opened, runner: Runner, entered: dict[str, Any]
+) -> None:
+    parts, _ = page
+    *_, last = runner.run("variation")(**{**entered, "count": None})
+    assert len(last[parts.results.shown]) == parts.settings.inputs["count"].value == 4
+
+
 def test_a_series_shows_what_came_and_names_what_failed(
     runner: Runner, entered: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from contextlib import ExitStack
+from threading import Event
 
 import gradio as gr
 import httpx
@@ -174,6 +176,34 @@ def test_names_without_an_end_are_refused_and_not_kept(app_url: str, method: str
     assert answer.status_code == 422
     asked_for = "upload_id" if "upload" in path else "session_hash"
     assert answer.json()["error"] == f"{asked_for} has 65 characters; it may have at most 64."
+
+
+def test_who_waits_for_messages_of_no_session_is_told_so_and_nothing_has_failed(
+    app_url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = httpx.get(f"{app_url}gradio_api/queue/data?session_hash=made-up", timeout=TIMEOUT_S)
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "text/event-stream; charset=utf-8")
+    (line,) = answer.text.splitlines()[::2]
+    told = json.loads(line.removeprefix("data: "))
+    assert (told["msg"], told["session_not_found"]) == ("unexpected_error", True)
+    assert caplog.text == ""
+
+
+def test_a_session_that_ends_while_two_wait_for_its_messages_is_no_failure(caplog: pytest.LogCaptureFixture) -> None:
+    may_end = Event()
+    with StudioBlocks(analytics_enabled=False) as page:
+        text = gr.Textbox("a text")
+        gr.Button().click(lambda text: may_end.wait(TIMEOUT_S) and text, text, text, api_name="wait")
+    with served_page(page) as url, ExitStack() as lines:
+        call = {"data": [""], "fn_index": 0, "session_hash": "left"}
+        httpx.post(f"{url}gradio_api/queue/join", json=call, timeout=TIMEOUT_S).raise_for_status()
+        for _ in range(2):
+            asked = httpx.stream("GET", f"{url}gradio_api/queue/data?session_hash=left", timeout=TIMEOUT_S)
+            lines.enter_context(asked)
+        lines.close()
+        until(lambda: "left" not in page._queue.pending_messages_per_session)
+        may_end.set()
+    assert caplog.text == ""
 
 
 def test_names_of_the_usual_length_are_taken(app_url: str) -> None:
