@@ -229,7 +229,7 @@ def test_what_is_gone_already_is_said_so_and_leaves_nothing_to_undo(
     name = save(pictures, 1)
     before = view.delete([name], [], *searched(panel))[panel.deletions]
     again = view.delete([name], before, *searched(panel))
-    assert "not in the library any more" in again[panel.note]
+    assert "no longer in the library" in again[panel.note]
     assert panel.deletions not in again and panel.undo not in again, "what was deleted before can be undone still"
     assert name in view.undo(before, *searched(panel))[panel.pictures]
 
@@ -240,7 +240,7 @@ def test_a_name_that_somebody_made_up_leads_nowhere(
     outside = pictures.folder.parent.parent / "outside.png"
     Image.new("L", (9, 9)).save(outside)
     (pictures.folder / "link.png").symlink_to(outside)
-    with pytest.raises(Exception, match="not in the library any more"):
+    with pytest.raises(Exception, match="no longer in the library"):
         view.kept(list(NOWHERE))
     view.delete(list(NOWHERE), [], *searched(panel))
     view.like(SimpleNamespace(name=NOWHERE[0], liked=True))  # type: ignore[arg-type]
