@@ -48,7 +48,7 @@ def amounts_of(task: str) -> Mapping[str, Amount]:
 _SCRIPT = """
     const amounts = %s;
     const open = document.querySelector(".tab-container button[aria-selected=true][id^=tab-]");
-    // In the library those of the tab that was open before, of which the usual strength tells.
+    // On the Library tab use the points of the tab that was open before, found by its usual strength.
     const before = Object.values(amounts).find(({ usual }) => usual[0] === suited) ?? amounts["%s"];
     const points = amounts[open?.id.split("-")[1]] ?? before;
     const isThere = (name) => points[name].every((value, i) => Math.abs(value - set[i]) < 0.001);

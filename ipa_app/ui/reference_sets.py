@@ -32,7 +32,7 @@ _FILE_NAME = "references.json"
 _DOWNLOAD = f"""(file) => {{
     Object.assign(document.createElement("a"), {{ href: file.url, download: "{_FILE_NAME}" }}).click();
 }}"""
-# Under the name of the set, others would be saved in its place.
+# Once other pictures are shown, the set's name goes, or saving them would overwrite the set.
 _LEAVE = """(named, saved, name, ...images) => {
     const isThere = !named || named.every((path, place) => path === (images[place]?.path ?? null));
     const stays = { __type__: "update" };
@@ -151,7 +151,7 @@ class Sets:
             return {**shown, self._panel.note: status_note(Message(told, name=made.name))}
 
     def hand_on(self, *, name: str | None, **sent: Any) -> str:
-        """Return a file of the pictures as they are now, and of all that is said of them."""
+        """Return a file of the current references and their options."""
         with written():
             return keep_text(_read(name, sent).to_json(), name=_FILE_NAME)
 

@@ -148,18 +148,18 @@ class OpenPages:
 
 
 class Messages:
-    """Tells a page that waits for messages of a session that there is none, or none any more.
+    """The middleware that answers a request for the messages of a session that does not exist, or has just ended.
 
-    Gradio says so as well, and breaks the answer off that it has begun with: a failure, as far as anybody can see. It
-    happens to pages that are loaded anew, and with any name that somebody makes up.
+    Gradio answers it, too, but raises in the middle of the response, which looks like a failure in the log. Reloaded
+    pages send such requests, and anybody can send one with a made-up name.
     """
 
     def __init__(self, app: ASGIApp) -> None:
-        """Stand before an app."""
+        """Wrap an app."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request."""
+        """Pass a request on, unless its session does not exist."""
         session = _awaited_session(scope)
         waiting = scope["app"].get_blocks()._queue.pending_messages_per_session if session else {}
         if not session:
@@ -177,7 +177,7 @@ class Messages:
 
 
 def _awaited_session(scope: Scope) -> str:
-    """Return the session that a request waits for messages of; "" where it asks for something else."""
+    """Return the session whose messages a request waits for; "" for any other request."""
     if scope["type"] != "http" or not scope["path"].endswith("/gradio_api/queue/data"):
         return ""
     name = QueryParams(scope["query_string"]).get("session_hash", "")
