@@ -71,7 +71,7 @@ def check_programs_may_choose_it(studio: Studio) -> None:
     try:
         build_request("pose", {"pose_detector": "edge"})
     except UserError as error:
-        assert str(error) == "“Who looks for people in a photo” is 'edge'; it must be openpose or dwpose or middle."
+        assert str(error) == "“Detector of people in photos” is 'edge'; it must be openpose or dwpose or middle."
     else:
         raise AssertionError("nobody checks it")
 

@@ -142,7 +142,7 @@ class Plan:
 
     @property
     def negative_reference(self) -> Image.Image | None:
-        """The picture to stay away from, if it has an effect: beside references, and with guidance."""
+        """The picture to avoid, if it has an effect: beside references, and with guidance."""
         return self.request.negative_reference if self.uses_references and self.guidance_scale > 1 else None
 
     @property

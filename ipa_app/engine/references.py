@@ -58,14 +58,14 @@ class Reference:
     )
     centre_x: float = option(
         0.5,
-        label="Cut: left (0), right (1)",
+        label="Crop: left (0) to right (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (left) to {most:g} (right)",
     )
     centre_y: float = option(
         0.5,
-        label="Cut: top (0), bottom (1)",
+        label="Crop: top (0) to bottom (1)",
         step=0.01,
         between=(0, 1),
         doc="where the crop's middle should be, {least:g} (top) to {most:g} (bottom)",

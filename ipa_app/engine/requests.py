@@ -152,10 +152,10 @@ class GenerateRequest(TaskOptions):
     end: float = range_end("picture", after="start")
     negative_reference: Image.Image | None = option(
         None,
-        title="The picture to stay away from",
-        label="Picture to stay away from",
+        title="The picture to avoid",
+        label="Picture to avoid",
         kind="reference",
-        doc="a picture to stay away from; counts only together with a reference",
+        doc="a picture to avoid; counts only together with a reference",
     )
     part: PartName = option(
         "all",

@@ -209,7 +209,7 @@ def test_with_nothing_given_a_hole_is_filled_after_what_is_around_it_unless_that
     by_surroundings = picture_at(page, RESULTS)
 
     open_edges(page)
-    page.get_by_label("Go by what is around it").uncheck()
+    page.get_by_label("Match the surroundings").uncheck()
     rest(page)
     without = generate(page)
     assert "around the painted part" not in status_of(page)

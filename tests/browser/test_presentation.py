@@ -39,7 +39,7 @@ def load_again_at(page: Any, address: str) -> None:
     page.wait_for_selector("#variation-generate")
 
 
-def press_the_button(page: Any, answer: str = "Begin to show it") -> None:
+def press_the_button(page: Any, answer: str = "Start presenting") -> None:
     """Press the button that starts presentation mode, and answer its question."""
     page.click("#presentation > * button.ipa-present")
     page.get_by_role("button", name=answer).click()
@@ -62,7 +62,7 @@ def test_visitors_begin_at_a_start_screen_which_comes_back_with_nothing_left(
     open_page: Any, shoot: Any, width: int, height: int, locale: str
 ) -> None:
     page = open_page(width=width, height=height, touch=width < 640, dark=width < 640, locale=locale)
-    press_the_button(page, "Begin to show it" if locale == "en-US" else "开始演示")
+    press_the_button(page, "Start presenting" if locale == "en-US" else "开始演示")
     page.wait_for_selector(".ipa-start[open]")
     page.wait_for_function("document.querySelector('.ipa-start img').naturalWidth > 0")
     shoot(page, "start")

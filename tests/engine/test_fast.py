@@ -227,7 +227,7 @@ def test_what_has_no_effect_without_guidance_changes_nothing_and_is_said(fast_en
     assert pixels(drawn) == pixels(plain)
     assert drawn.notes == (
         "Fast drawing uses the model's own settings, so this had no effect: "
-        "the guidance, “Not in the picture”, the picture to stay away from.",
+        "the guidance, “Not in the picture”, the picture to avoid.",
     )
 
 

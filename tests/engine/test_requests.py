@@ -56,7 +56,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"task": "pose", "control_start": 0.8, "control_end": 0.2}, "The pose's strength begins at 0.8"),
     ({"control_end": float("nan")}, "The end of the pose's strength is nan"),
     ({"strength": 1.5}, "“How much to change” is 1.5; it must be a number from 0 to 1."),
-    ({"negative_reference": "a.png"}, "The picture to stay away from is 'a.png'; it must be a picture."),
+    ({"negative_reference": "a.png"}, "The picture to avoid is 'a.png'; it must be a picture."),
     ({"start_image": 3}, "The start picture is 3"),
     ({"references": ()}, "There is no reference"),
     ({"references": (REFERENCE,) * 5}, "There are 5 references; there may be at most 4."),

@@ -47,7 +47,7 @@ def test_a_note_names_the_picture_it_is_about(tmp_path: Path) -> None:
     others = build_request(
         "mix", {"prompt": "a cat", "start_image": moving, "reference": still, "negative_reference": moving}
     )
-    assert others.notes == (f"The start picture {SEVERAL}", f"The picture to stay away from {SEVERAL}")
+    assert others.notes == (f"The start picture {SEVERAL}", f"The picture to avoid {SEVERAL}")
 
 
 def test_no_value_is_left_out_for_its_name() -> None:

@@ -121,7 +121,7 @@ class InpaintOptions(OwnOptions):
 
     surroundings: bool = option(
         True,
-        label="Go by what is around it",
+        label="Match the surroundings",
         help=(
             "Lines and colours continue across the edge, with models that can do this. If there is no reference, no "
             "words and no style, what is around the painted part also serves as the reference, and “Strength of the "

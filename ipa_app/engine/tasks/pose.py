@@ -68,7 +68,7 @@ class ControlOptions(OwnOptions):
     )
     pose_detector: DetectorName = option(
         USUAL.name,
-        label="Who looks for people in a photo",
+        label="Detector of people in photos",
         help=" ".join(each.help for each in DETECTORS.values() if each is not USUAL),
         shown=tuple(each.title for each in DETECTORS.values()),
         beside="pose",
