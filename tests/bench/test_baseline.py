@@ -104,7 +104,7 @@ def test_everybody_is_counted_on_the_same_questions(entry: ModelEntry, work: Pat
 
 
 def test_another_models_unet_is_refused(other_bundle_dir: Path, work: Path) -> None:
-    with pytest.raises(UserError, match="another UNet"):
+    with pytest.raises(UserError, match="different UNet"):
         next(iter(answerers(entry_from_folder(other_bundle_dir, name=MODEL), work)))
 
 

@@ -59,7 +59,7 @@ def test_too_little_room_is_refused_with_what_helps(tmp_path: Path, monkeypatch:
     with pytest.raises(UserError) as refused:
         Room(encoded=0, checkpoints=10**9, results=0).check(tmp_path)
     assert str(refused.value) == (
-        f"The run will write about 1.0 GB to {tmp_path} (1.0 GB of checkpoints, 10 MB to spare), but only 1.0 GB are "
+        f"The run will write about 1.0 GB to {tmp_path} (1.0 GB of checkpoints, 10 MB to spare), but only 1.0 GB is "
         "free there; make room or name another --output."
     )
     with pytest.raises(UserError, match=", or keep no encoded pictures with --cache-gb 0"):

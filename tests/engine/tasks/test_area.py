@@ -259,7 +259,7 @@ def test_an_extension_begins_as_the_picture_ends() -> None:
 
 
 def test_a_picture_that_would_get_too_large_is_refused() -> None:
-    with pytest.raises(UserError, match="2100 pixels wide; it may be 2048 at most"):
+    with pytest.raises(UserError, match="2100 pixels wide, but at most 2048 are allowed"):
         area_of((1400, 40), extend_right=50)
     with pytest.raises(UserError, match="pixels high"):
         area_of((40, 1400), extend_up=25, extend_down=25)
