@@ -94,14 +94,14 @@ def serve(page: gr.Blocks, engine: Engine, *, port: int | None, **launch: Any) -
         name = os.environ.get("GRADIO_SERVER_NAME", "")
         if name and (wrong := _wrong_with(name)):
             raise UserError.plain(
-                f"GRADIO_SERVER_NAME is {name!r}, which is {wrong}, or 0.0.0.0 for all that it has, or leave "
-                "it out to be reached from this machine alone."
+                f"GRADIO_SERVER_NAME is {name!r}, which is {wrong}, use 0.0.0.0 for all of them, or leave it unset to "
+                "accept connections from this computer only."
             ) from None
         if port is None or not (isinstance(error, OverflowError) or "empty port" in str(error)):
             raise
         raise UserError.plain(
-            f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has "
-            "it, or name another."
+            f"Port {port}, set by GRADIO_SERVER_PORT, is not available: please check whether another program uses it, "
+            "or choose another port."
         ) from None
 
 
@@ -111,11 +111,11 @@ def _wrong_with(name: str) -> str:
         found = socket.getaddrinfo(name.strip("[]"), 0, type=socket.SOCK_STREAM)
         ours = [(kind, address) for family, kind, _, _, address in found if family == socket.AF_INET]
         if not ours:
-            return "one of IPv6, and Gradio listens on IPv4 alone: please name an address of IPv4 of this machine"
+            return "an IPv6 address, but Gradio listens on IPv4 only: please name an IPv4 address of this computer"
         with socket.socket(socket.AF_INET, ours[0][0]) as listening:
             listening.bind(ours[0][1])
     except (OSError, UnicodeError):  # unknown, another machine's, or no name at all
-        return "no address of this machine: please name one"
+        return "not an address of this computer: please name one"
     return ""
 
 

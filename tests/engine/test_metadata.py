@@ -278,7 +278,7 @@ HOSTILE: list[tuple[dict[str, Any], str]] = [
     ({"references": [{"weight": 1}] * 5}, "at most 4"),
     ({"references": [{"weight": 1, "view": "<b>"}]}, "becomes a square"),
     ({"references": [{"weight": 1, "region": ["left"]}]}, "Where in the new picture"),
-    ({"references": [{"weight": 1, "centre_x": "left"}]}, "Cut: left"),
+    ({"references": [{"weight": 1, "centre_x": "left"}]}, "Crop: left"),
     ({"negative_reference": "0" * 64}, "missing from the file"),
     ({"start_image": {"path": "a.png"}}, "missing from the file"),
     ({"start": 2}, "beginning"),

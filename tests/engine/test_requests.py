@@ -99,9 +99,9 @@ def test_a_bad_weight_is_refused(weight: object) -> None:
     ("field", "value", "told"),
     [
         ("view", "tile", "becomes a square” is 'tile'; it must be crop or pad or stretch or tiles."),
-        ("centre_x", 1.1, r"left \(0\), right \(1\)” is 1.1"),
-        ("centre_y", -1, r"top \(0\), bottom \(1\)” is -1"),
-        ("centre_y", float("nan"), r"top \(0\), bottom \(1\)” is nan"),
+        ("centre_x", 1.1, r"left \(0\) to right \(1\)” is 1.1"),
+        ("centre_y", -1, r"top \(0\) to bottom \(1\)” is -1"),
+        ("centre_y", float("nan"), r"top \(0\) to bottom \(1\)” is nan"),
     ],
 )
 def test_a_bad_square_is_refused(field: str, value: object, told: str) -> None:

@@ -59,7 +59,7 @@ def test_a_number_that_was_cleared_is_as_it_is_for_the_task() -> None:
     sent = {"prompt": "a cat", "scale": None, "centre_x": None, "steps": None}
     request = build_request("mix", sent)
     assert (request.scale, request.steps) == (0.6, 0)
-    with pytest.raises(UserError, match=r"Cut: left \(0\), right \(1\)” is 3"):
+    with pytest.raises(UserError, match=r"Crop: left \(0\) to right \(1\)” is 3"):
         build_request("mix", {**sent, "centre_x": 3})
 
 

@@ -168,14 +168,14 @@ def ended_at_once(model: Path, temporary: Path, **settings: str) -> subprocess.C
         ({"GRADIO_SERVER_PORT": "abc"}, "GRADIO_SERVER_PORT is 'abc'; it must be a whole number of at least 1."),
         (
             {"GRADIO_SERVER_NAME": "nonsense.invalid"},
-            "GRADIO_SERVER_NAME is 'nonsense.invalid', which is no address of this machine: please name one, or "
-            "0.0.0.0 for all that it has, or leave it out to be reached from this machine alone.",
+            "GRADIO_SERVER_NAME is 'nonsense.invalid', which is not an address of this computer: please name one, use "
+            "0.0.0.0 for all of them, or leave it unset to accept connections from this computer only.",
         ),
         (
             {"GRADIO_SERVER_NAME": "[::1]"},
-            "GRADIO_SERVER_NAME is '[::1]', which is one of IPv6, and Gradio listens on IPv4 alone: please name an "
-            "address of IPv4 of this machine, or 0.0.0.0 for all that it has, or leave it out to be reached from this "
-            "machine alone.",
+            "GRADIO_SERVER_NAME is '[::1]', which is an IPv6 address, but Gradio listens on IPv4 only: please name an "
+            "IPv4 address of this computer, use 0.0.0.0 for all of them, or leave it unset to accept connections from "
+            "this computer only.",
         ),
         (
             {"GRADIO_ROOT_PATH": "studio"},
@@ -209,8 +209,8 @@ def test_a_port_that_is_taken_ends_the_start_with_a_sentence(tiny_bundle_dir: Pa
         port = taken.getsockname()[1]
         ended = ended_at_once(tiny_bundle_dir, tmp_path, GRADIO_SERVER_PORT=str(port))
     assert ended.stderr.splitlines()[-1] == (
-        f"The port {port}, which GRADIO_SERVER_PORT names, cannot be had: please see whether another program has it, "
-        "or name another."
+        f"Port {port}, set by GRADIO_SERVER_PORT, is not available: please check whether another program uses it, or "
+        "choose another port."
     )
     assert "Running on" not in ended.stdout
 
