@@ -140,11 +140,9 @@ def bare(text: str) -> str:
 
 def absolute(text: str) -> Path:
     """Return the absolute path of typed text. Links are not resolved: their targets may have other names."""
-    text = bare(text)
-    try:
-        path = Path(text).expanduser()
-    except RuntimeError:  # there is no home folder for that user name
-        path = Path(text)
+    path = Path(bare(text))
+    with suppress(RuntimeError):  # there is no home folder for that user name
+        path = path.expanduser()
     return Path(os.path.normpath(path.absolute()))
 
 
@@ -156,7 +154,7 @@ def named_folder(environment: Mapping[str, str], variable: str) -> Path | None:
     """
     text = bare(environment.get(variable, ""))
     try:
-        return Path(os.path.normpath(Path(text).expanduser().absolute())) if text else None
+        return absolute(str(Path(text).expanduser())) if text else None
     except RuntimeError:
         raise UserError.plain(f"{variable} is {text!r}, but there is no home folder for it to start from.") from None
 

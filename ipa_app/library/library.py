@@ -80,11 +80,13 @@ class Library:
             except Timeout:
                 raise OSError(errno.EBUSY, "another process has it", str(self.folder)) from None
             self._locked = self._lock_file()
-            logger.warning("The library %s was away; it is locked anew, and things are kept there again.", self.folder)
+            logger.warning(
+                "The library %s was away; it is locked again, and things are kept there as before.", self.folder
+            )
 
     def named_files(self, folder: str, name_in: Callable[[bytes], str | None]) -> NamedFiles:
         """Return the named files in a folder of the library; `name_in` is as for `NamedFiles`."""
-        return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in)
+        return NamedFiles(self.folder / folder, deleted=self.folder / "deleted", name_in=name_in, hold=self._hold)
 
     def remove_deleted(self) -> None:
         """Remove old deletions for good."""

@@ -28,14 +28,23 @@ class NamedFiles:
     Names never become paths: a file is called by the hash of its name.
     """
 
-    def __init__(self, folder: Path, *, deleted: Path, name_in: Callable[[bytes], str | None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        deleted: Path,
+        name_in: Callable[[bytes], str | None],
+        hold: Callable[[], None] = lambda: None,
+    ) -> None:
         """Take a folder, which need not exist yet.
 
         Args:
             folder: the folder of the files.
             deleted: the folder for deleted files; on the same disk.
             name_in: returns the name in a file's content, None for a file of another kind.
+            hold: called before a file is written; raises an OSError if it must not be.
         """
+        self._hold = hold
         self._folder = folder
         self._deleted = deleted
         self._name_in = name_in
@@ -52,6 +61,7 @@ class NamedFiles:
             UserError: there are too many files for a new one.
             OSError: there is no room for it, or the folder cannot be written to.
         """
+        self._hold()
         self._folder.mkdir(parents=True, exist_ok=True)
         paths = self._paths()
         if name not in paths and len(paths) >= MOST_FILES:

@@ -261,23 +261,30 @@ def step_errors(scheduler: SchedulerMixin, steps: int, *, title: str) -> Iterato
     LCM and TCD have a limit of their own; others fail at some numbers of steps with some settings.
 
     Args:
-        scheduler: what draws inside.
-        steps: how many it is asked for.
-        title: of the model, for the message.
+        scheduler: the scheduler used inside.
+        steps: the number of steps requested of it.
+        title: the model's title, for the message.
 
     Raises:
-        UserError: it cannot; any other error is raised as it is.
+        UserError: the scheduler cannot do so many steps; any other error is raised as it is.
     """
     try:
         yield
     except _FAILURES as error:
-        try:
-            _try(type(scheduler).from_config(scheduler.config), steps=steps)
-        except _FAILURES:
-            sort = type(scheduler).__name__
-            logger.exception("%s cannot do %d steps with %s", sort, steps, dict(scheduler.config))
-            raise UserError("schedule.other_steps", title=title, sort=sort, steps=steps).blaming("steps") from error
-        raise
+        if can_do_steps(scheduler, steps):
+            raise
+        sort = type(scheduler).__name__
+        logger.exception("%s cannot do %d steps with %s", sort, steps, dict(scheduler.config))
+        raise UserError("schedule.other_steps", title=title, sort=sort, steps=steps).blaming("steps") from error
+
+
+def can_do_steps(scheduler: SchedulerMixin, steps: int) -> bool:
+    """Whether a scheduler works with this number of steps; a copy of it is run on small tensors."""
+    try:
+        _try(type(scheduler).from_config(scheduler.config), steps=steps)
+    except _FAILURES:
+        return False
+    return True
 
 
 def _try(scheduler: Any, *, steps: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from ipa_app.adapter.ip_adapter import IPAdapter
 from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import square_for_clip
 from ipa_app.models.latents import decode
+from ipa_app.models.schedule import can_do_steps
 from ipa_app.training.components import Components
 from ipa_app.training.config import TrainConfig
 from ipa_app.training.encoding import FrozenEncoder
@@ -63,14 +63,12 @@ def check_steps(config: TrainConfig, base: Components) -> None:
         UserError: the base model's scheduler does not support so many (some would silently draw nonsense), or an
             adapter cannot be trained on what it predicts.
     """
-    steps, scheduler = config.num_inference_steps, _like(base.scheduler)
-    if steps <= base.noise_schedule().config["num_train_timesteps"]:
-        with contextlib.suppress(ValueError):
-            scheduler.set_timesteps(steps)
-            return
-    raise UserError.plain(
-        f"num_inference_steps is {steps}, more than the base model's {type(scheduler).__name__} allows; 20 are enough."
-    )
+    steps = config.num_inference_steps
+    if steps > base.noise_schedule().config["num_train_timesteps"] or not can_do_steps(base.scheduler, steps):
+        name = type(base.scheduler).__name__
+        raise UserError.plain(
+            f"num_inference_steps is {steps}, more than the base model's {name} allows; 20 are enough."
+        )
 
 
 def _like(scheduler: SchedulerMixin) -> Any:

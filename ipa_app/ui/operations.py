@@ -65,8 +65,8 @@ def _loading(models: Models) -> str:
     states = {name: models.state(name) for name in tuple(models.catalog)}
     if any(state.phase == "ready" for state in states.values()):
         return ""
-    coming = [name for name, state in states.items() if state.phase in ("downloading", "loading")]
-    return "".join(f"{models.entry(name).title} is being loaded; requests wait for it." for name in coming[:1])
+    coming = next((name for name, state in states.items() if state.phase in ("downloading", "loading")), None)
+    return f"{models.entry(coming).title} is being loaded; requests wait for it." if coming else ""
 
 
 def _standing(report: Report) -> str:

@@ -119,6 +119,8 @@ def test_a_folder_that_another_process_took_meanwhile_is_that_ones_until_it_ends
     other = Library(tmp_path / "made")
     with pytest.raises(OSError, match="another process has it"):
         library.waiting.put(waiting_record("a"))
+    with pytest.raises(OSError, match="another process has it"):
+        library.named_files("sets", lambda _: "a").save("a", "{}")
     other.close()
     library.waiting.put(waiting_record("a"))
     library.close()
