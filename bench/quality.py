@@ -277,7 +277,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--samplers", nargs="+", default=(), help="fewer rows, with these schedulers of diffusers")
     parser.add_argument("--fast", action="store_true", help="fewer rows, drawn with speed Fast")
     parser.add_argument(
-        "--live", action="store_true", help="decode with the model's small decoder, as for live pictures"
+        "--live", action="store_true", help="decode fast pictures with the model's small decoder, as live mode does"
     )
     parser.add_argument(
         "--exact", action="store_true", help="draw in single precision, as the app does with IPA_EXACT=1"

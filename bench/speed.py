@@ -109,7 +109,7 @@ class Studio:
         return GenerateRequest(task="variation", references=(Reference(image=reference),), **shared)
 
     def draw(self, *requests: GenerateRequest, live: bool = False) -> list[Image.Image]:
-        """Draw requests that wait together; live ones with the small decoder."""
+        """Draw requests that wait together; live, fast ones with the small decoder."""
         jobs = [self.engine.submit(request, live=live) for request in requests]
         return [job.result().images[0] for job in jobs]
 

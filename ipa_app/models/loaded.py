@@ -222,7 +222,7 @@ class LoadedModel:
         dtype: of the weights.
         fast: draws in a few steps, if the model has such a way.
         safety: checks finished pictures; None if the model has no safety checker.
-        tiny_vae: decodes live pictures and previews; None if the model has no small autoencoder.
+        tiny_vae: decodes fast live pictures and previews; None if the model has no small autoencoder.
         memory: where the model runs and what was done to save memory, for users.
         offloading: moves its parts to the device in turn; None if all stay there.
         compiler: runs its UNets compiled; None if they are not compiled.

@@ -46,12 +46,12 @@ def load_tiny_vae(
     try:
         tiny = Part(folder, title).load(AutoencoderTiny, dtype=dtype)
     except UserError as error:
-        logger.warning("%s: its small decoder cannot be used, live pictures come from the large one: %s", title, error)
+        logger.warning("%s: its small decoder cannot be used, the large one does its work: %s", title, error)
         return None
     if _shape(tiny.config.latent_channels, tiny.config.decoder_block_out_channels) != _shape(
         vae.config["latent_channels"], vae.config["block_out_channels"]
     ):
-        logger.warning("%s: its small decoder is for other latents, live pictures come from the large one", title)
+        logger.warning("%s: its small decoder is for other latents, the large one does its work", title)
         return None
     return tiny.to(device, memory_format=memory_format).requires_grad_(False).eval()
 
