@@ -343,3 +343,27 @@ def test_what_is_looked_for_stays_when_the_page_is_loaded_anew(open_page: Any) -
     assert page.input_value("#sets-name :is(input, textarea)") == "My toys"
     page.locator("#library-words").locator("textarea, input").fill("")
     counted(page, every)
+
+
+def test_what_is_ticked_and_still_there_stays_ticked_when_the_page_is_loaded_anew(
+    open_page: Any, library_app: tuple[str, Library]
+) -> None:
+    page, pictures = open_page(), library_app[1].pictures
+    open_library(page)
+    tick(page, "a red frog", "a purple cat")
+    lost = page.locator(ITEMS).filter(has=page.get_by_label("Tick: a red frog", exact=True))
+    deletion = pictures.delete([lost.get_attribute("data-name")])
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    page.wait_for_function("document.querySelector('.ipa-ticked > span').innerText === '1 ticked'")
+    assert page.get_by_label("Tick: a purple cat", exact=True).is_checked()
+    pictures.restore(deletion.id)
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    assert page.locator(f"{ITEMS} input:checked").count() == 1
+    page.get_by_role("button", name="Untick all").click()
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    assert page.locator(f"{ITEMS} input:checked").count() == 0
