@@ -34,6 +34,12 @@ from ipa_app.ui.sharing import connect_sharing
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
 
+# An example is marked as chosen for as long as its picture is the reference.
+_UNMARK = """(image, shown, chosen) => {
+    const isThere = image && image.path === shown?.[chosen]?.image.path;
+    return { __type__: "update", ...(isThere ? {} : { selected_index: null }) };
+}"""
+
 
 def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Sequence[Example]) -> None:
     """Connect every part of the page; called inside its Blocks."""
@@ -132,13 +138,16 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
         values = {adapter: example.adapter, scale: example.scale, tab.prompt: example.prompt, seed: example.seed}
         # Inputs that an example has no value for stay.
         values |= {tab.inputs[name]: value for name, value in own.items()}
-        return {**values, **references.put_first(example.file, over=over)}
+        marked = {shown: gr.update(selected_index=chosen)}
+        return {**values, **marked, **references.put_first(example.file, over=over)}
 
     chosen = gr.Number(visible=False)
-    outputs = [adapter, scale, tab.prompt, seed, *tab.inputs.values(), *references.outputs]
+    outputs = [adapter, scale, tab.prompt, seed, shown, *tab.inputs.values(), *references.outputs]
     # Only the event itself says which one it was, not what follows it.
     pressed = shown.select(_index, None, chosen, **ONE_BY_ONE)
     references.let_fill(pressed.success, fill, {"chosen": chosen}, outputs=outputs, **LATEST)
+    first = references.slots[0].image
+    first.change(None, [first, shown, chosen], shown, js=_UNMARK, **AT_ONCE)
 
 
 def _index(event: gr.SelectData) -> int:

@@ -44,6 +44,11 @@ def shown(page: Any, selector: str) -> bytes:
     return body(page, f"{selector} img")
 
 
+def marked(page: Any) -> list[str]:
+    """Return the examples that are shown as chosen."""
+    return [each for each in (RED, BLUE) if "selected" in page.get_attribute(each, "class").split()]
+
+
 def test_the_reference_that_an_example_took_the_place_of_comes_back(
     open_page: Any, colours: list[Path], reference_file: Path
 ) -> None:
@@ -73,3 +78,33 @@ def test_where_there_was_no_reference_an_example_leaves_nothing_to_undo(open_pag
     page.click(RED)
     assert shown(page, "#reference") == colours[0].read_bytes()
     assert not page.is_visible("#undo-references")
+
+
+def test_an_example_is_marked_for_as_long_as_its_picture_is_the_reference(
+    open_page: Any, shoot: Any, reference_file: Path
+) -> None:
+    page = open_page()
+    page.click("#tab-mix-button")
+    for button in (RED, BLUE, RED):
+        page.click(button)
+        rest(page)
+        assert marked(page) == [button]
+    shoot(page)
+    page.click("#undo-references")
+    rest(page)
+    assert marked(page) == []
+    page.click(RED)
+    rest(page)
+    page.fill("#mix-prompt textarea", "a cat on the beach")
+    rest(page)
+    assert marked(page) == [RED], "it is about the picture"
+    page.set_input_files("#reference input[type=file]", str(reference_file))
+    page.wait_for_function("!document.querySelector('#reference img')?.src.includes('red')")
+    rest(page)
+    assert marked(page) == []
+    page.click(BLUE)
+    rest(page)
+    assert marked(page) == [BLUE]
+    page.click("#reference button[aria-label='Remove Image']")
+    rest(page)
+    assert marked(page) == []
