@@ -10,12 +10,13 @@ import pytest
 from PIL import Image
 
 from ipa_app.ui.examples import Example
-from tests.browser.hands import body, expect_values, rest
+from tests.browser.hands import body, expect_values, marked, rest
 from tests.ui.serving import served
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
-RED, BLUE = "#mix-examples button >> nth=0", "#mix-examples button >> nth=1"
+EXAMPLES = "#mix-examples"
+RED, BLUE = f"{EXAMPLES} button >> nth=0", f"{EXAMPLES} button >> nth=1"
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +43,6 @@ def shown(page: Any, selector: str) -> bytes:
     page.wait_for_selector(f"{selector} img")
     rest(page)
     return body(page, f"{selector} img")
-
-
-def marked(page: Any) -> list[str]:
-    """Return the examples that are shown as chosen."""
-    return [each for each in (RED, BLUE) if "selected" in page.get_attribute(each, "class").split()]
 
 
 def test_the_reference_that_an_example_took_the_place_of_comes_back(
@@ -85,26 +81,26 @@ def test_an_example_is_marked_for_as_long_as_its_picture_is_the_reference(
 ) -> None:
     page = open_page()
     page.click("#tab-mix-button")
-    for button in (RED, BLUE, RED):
+    for place, button in ((0, RED), (1, BLUE), (0, RED)):
         page.click(button)
         rest(page)
-        assert marked(page) == [button]
+        assert marked(page, EXAMPLES) == [place]
     shoot(page)
     page.click("#undo-references")
     rest(page)
-    assert marked(page) == []
+    assert marked(page, EXAMPLES) == []
     page.click(RED)
     rest(page)
     page.fill("#mix-prompt textarea", "a cat on the beach")
     rest(page)
-    assert marked(page) == [RED], "it is about the picture"
+    assert marked(page, EXAMPLES) == [0], "it is about the picture"
     page.set_input_files("#reference input[type=file]", str(reference_file))
     page.wait_for_function("!document.querySelector('#reference img')?.src.includes('red')")
     rest(page)
-    assert marked(page) == []
+    assert marked(page, EXAMPLES) == []
     page.click(BLUE)
     rest(page)
-    assert marked(page) == [BLUE]
+    assert marked(page, EXAMPLES) == [1]
     page.click("#reference button[aria-label='Remove Image']")
     rest(page)
-    assert marked(page) == []
+    assert marked(page, EXAMPLES) == []
