@@ -195,7 +195,10 @@ class References:
         return updates
 
     def put_first(self, picture: Path, *, over: Replaced) -> Update:
-        """Return the updates that put a picture into the first slot, with undo; all else stays."""
+        """Return the updates that put a picture into the first slot, with undo unless it is there; all else stays."""
+        first, *_ = self._images(over)
+        if first and first["path"] == str(picture):
+            return {}
         return {**self._let_undo(over), self.slots[0].image: str(picture)}
 
     def fill_again(self, before: Sequence[Mapping[str, Any]]) -> Update:
@@ -215,11 +218,17 @@ class References:
 
     def _let_undo(self, over: Replaced) -> Update:
         """Return the updates after which undo restores the current contents; none without a picture."""
-        sent = dict(zip(self.inputs, json.loads(over.told), strict=True))
-        images = (sent.get(slot_name(_DECLARED["image"].api, number)) for number in range(1, len(self.slots) + 1))
-        if not any(images):
+        if not any(self._images(over)):
             return {}
-        return self._undoable([*over.before, {"shown": over.shown, "sent": sent}][-_MOST_UNDONE:])
+        return self._undoable([*over.before, {"shown": over.shown, "sent": self._sent(over)}][-_MOST_UNDONE:])
+
+    def _images(self, over: Replaced) -> list[Any]:
+        """Return the pictures that are about to be replaced as the page sent them; None for an empty slot."""
+        sent = self._sent(over)
+        return [sent[slot_name(_DECLARED["image"].api, number)] for number in range(1, len(self.slots) + 1)]
+
+    def _sent(self, over: Replaced) -> dict[str, Any]:
+        return dict(zip(self.inputs, json.loads(over.told), strict=True))
 
     def _undoable(self, before: Sequence[Mapping[str, Any]]) -> Update:
         return {self.before: before, self.undo: gr.update(visible=bool(before))}
