@@ -168,6 +168,17 @@ def test_the_end_of_a_gif_and_of_a_jpeg_with_more_pictures_may_be_missing() -> N
     assert opened.notes == ()
 
 
+@pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 2, 2)])
+def test_a_jpeg_whose_components_share_a_number_opens_as_in_every_viewer(numbers: tuple[int, int, int]) -> None:
+    data = bytearray(JPEGS["baseline"])
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        at = data.index(marker) + first
+        data[at : at + 3 * step : step] = bytes(numbers)
+    opened = read_image(bytes(data))
+    assert np.array_equal(np.asarray(opened.image), pixels(JPEGS["baseline"]))
+    assert opened.notes == ()
+
+
 def huge(**changes: Any) -> list[bytes]:
     """Return files that declare far more data than they hold."""
     png = (
