@@ -202,6 +202,21 @@ def test_a_cut_file_that_promises_too_much_is_refused_at_once() -> None:
             read_image(data)
 
 
+@pytest.mark.parametrize("size", [(10_000, 10_000), (0, 100)])
+def test_a_damaged_png_of_no_pixels_or_more_than_are_opened_is_not_completed(size: tuple[int, int]) -> None:
+    def chunk(name: bytes, body: bytes, damage: int = 0) -> bytes:
+        return struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(name + body) ^ damage)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
+    text, unfolding = chunk(b"tEXt", b"Comment\0a", damage=1), chunk(b"IDAT", zlib.compress(bytes(10_001 * 10_000), 1))
+
+    def refused() -> None:
+        with pytest.raises(UserError, match="damaged or incomplete"):
+            read_image(b"\x89PNG\r\n\x1a\n" + header + text + unfolding + chunk(b"IEND", b""))
+
+    check_cpu_s(refused, most=0.2)
+
+
 HEAD = JPEGS["baseline"][: JPEGS["baseline"].index(b"\xff\xda")]
 FRAME = b"\xff\xc0" + struct.pack(">HBHHB", 8 + 3 * 255, 8, 16, 16, 255) + bytes(i // 3 for i in range(3 * 255))
 # All of the picture except its last component.
