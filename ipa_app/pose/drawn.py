@@ -100,7 +100,7 @@ def drawn_pose(picture: Image.Image) -> DrawnPose | None:
 
 def _glance(picture: Image.Image) -> np.ndarray:
     """Return the pixels (N, 3) of the picture, shrunk."""
-    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1, 3)
+    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)).reshape(-1, 3)
 
 
 def _is_on_black(picture: Image.Image) -> bool:
