@@ -138,7 +138,7 @@ def _are_lines(lit: np.ndarray) -> bool:
     np.maximum.at(thick, label, 2 * depth[rows, columns])
     np.minimum.at(low, label, np.stack([columns, rows], axis=1))
     np.maximum.at(high, label, np.stack([columns, rows], axis=1))
-    is_line = np.hypot(*(high - low + 1).T) >= 4 * thick
+    is_line = np.hypot(*(high - low).T) >= 4 * thick
     return bool(is_line[label].mean() >= 0.5)
 
 
