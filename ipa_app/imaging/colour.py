@@ -79,9 +79,7 @@ def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Im
     try:
         rgb = _converted(colours, profile)
         notes = _note_of_cmyk(colours, name) if profile is None else []
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError) as error:
-        if profile is None:
-            raise ValueError(f"no way from mode {image.mode} to RGB") from error
+    except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
         rgb, notes = _converted(colours, None), list(_without_profile(name).notes)
     clean = Image.new("RGB", rgb.size)
     clean.paste(rgb)

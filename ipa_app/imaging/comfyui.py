@@ -49,7 +49,7 @@ class GraphParser(Parser):
         self.graph: Graph = {}
 
     def parse(self, parameters: dict[str, Any]) -> PromptInfo:
-        """Return the samplers, and for the first pass also the model and the texts.
+        """Return the first pass with its settings, model and texts; the other samplers are only counted.
 
         Raises:
             ParserError: there is no graph with a sampler.
@@ -61,12 +61,12 @@ class GraphParser(Parser):
         names = [name for name, node in self.graph.items() if _draws(node)]
         if not names:
             raise ParserError("no sampler found")
-        first = first_pass(self.graph, names)
-        samplers = [_sampler(name, self.graph, with_links=name == first) for name in names]
-        return PromptInfo(self.generator, samplers, {}, {})
+        first = _first_pass(self.graph, names)
+        others = [Sampler("", {})] * (len(names) - 1)
+        return PromptInfo(self.generator, [_sampler(first, self.graph), *others], {}, {})
 
 
-def first_pass(graph: Graph, samplers: Sequence[str]) -> str:
+def _first_pass(graph: Graph, samplers: Sequence[str]) -> str:
     """Return the sampler of a graph that starts from noise; others continue from its output."""
     return next((name for name in samplers if size_of(graph, name)), samplers[0])
 
@@ -75,15 +75,13 @@ def _draws(node: Node) -> bool:
     return node["class_type"] == _SAMPLER_CLASS or (_is_sampler(node) and "sampler_name" in node["inputs"])
 
 
-def _sampler(name: str, graph: Graph, *, with_links: bool) -> Sampler:
-    """Return a sampler's settings and, if asked, what it is linked to."""
+def _sampler(name: str, graph: Graph) -> Sampler:
+    """Return a sampler's settings and what it is linked to."""
     inputs = dict(graph[name]["inputs"])
     called = next((inputs.pop(key) for key in _SAMPLER_NAMES if key in inputs), "")
     values = {key: value for key, value in inputs.items() if not isinstance(value, list)}
     if "cfg" in values:
         values["cfg_scale"] = values.pop("cfg")
-    if not with_links:
-        return Sampler(sampler_id=name, name=called, parameters=values)
     embeds = inputs.get("text_embeds")
     sources = graph[embeds[0]]["inputs"] if _is_link(embeds, graph) else inputs
     texts = ([Prompt(text) for text in _texts(graph, sources.get(side), side)] for side in ("positive", "negative"))

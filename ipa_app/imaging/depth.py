@@ -61,7 +61,7 @@ def deep_grey(image: Image.Image) -> np.ndarray:
     """
     values = np.asarray(image)
     if isinstance(image, TiffImagePlugin.TiffImageFile) and _is_sixteen_bits(values):
-        bits = np.ravel(image.tag_v2.get(_BITS_TAG, 16))[0]
+        bits = np.ravel(image.tag_v2[_BITS_TAG])[0]
         values = (values.astype(np.uint32) * _SIXTEEN_BITS // (2 ** int(bits) - 1)).astype(np.uint16)
     transparent = image.info.get("transparency")
     if isinstance(transparent, int):

@@ -20,7 +20,7 @@ from sd_parsers.data import Generators, PromptInfo, Sampler
 from sd_parsers.exceptions import ParserError
 from sd_parsers.parsers import AUTOMATIC1111Parser, FooocusParser, InvokeAIParser, NovelAIParser
 
-from ipa_app.imaging.comfyui import Graph, GraphParser, first_pass, size_of
+from ipa_app.imaging.comfyui import Graph, GraphParser, size_of
 from ipa_app.imaging.formats import check_parts
 
 BESIDE = ("lora", "controlnet", "reference", "start", "enlarged", "embedding", "refiner", "style")
@@ -224,7 +224,7 @@ def _unquoted(line: str) -> str:
 def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> OtherSettings:
     if not info.samplers:
         raise ParserError("no sampler found")
-    sampler = _first_pass(info.samplers, graph)
+    sampler = info.samplers[0]
     values = sampler.parameters
     several = len(info.samplers) > 1
     return OtherSettings(
@@ -243,11 +243,6 @@ def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> Other
         if several and graph
         else "",
     )
-
-
-def _first_pass(samplers: list[Sampler], graph: Graph) -> Sampler:
-    names = [str(each.sampler_id) for each in samplers]
-    return samplers[names.index(first_pass(graph, names))] if graph else samplers[0]
 
 
 def _model(sampler: Sampler, notes: Mapping[str, Any]) -> str | None:

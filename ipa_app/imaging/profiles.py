@@ -98,7 +98,7 @@ def rgb_profile(primaries: tuple[tuple[float, float], ...], curve: Curve) -> byt
     to_d50 = np.linalg.inv(_BRADFORD) @ np.diag(cones) @ _BRADFORD @ to_xyz
     if not np.isfinite(to_d50).all() or np.abs(to_d50).max() > 4:
         raise ValueError("these primaries span no colour space")
-    steps = np.clip(curve(np.linspace(0, 1, _CURVE_POINTS)), 0, 1)
+    steps = np.minimum(curve(np.linspace(0, 1, _CURVE_POINTS)), 1)
     points = np.rint(steps * 65535).astype(">u2").tobytes()
     name = b"named in the file\0"
     tags = {
@@ -143,8 +143,7 @@ def _of_png(image: Image.Image, data: bytes) -> NamedSpace | None:
     is_usual = gamma is None or abs(gamma / _SRGB_GAMMA - 1) < 0.05
     if is_usual and np.abs(np.subtract(primaries, srgb)).max() < 0.005:
         return None
-    exponent = 1 / (gamma or 1)
-    return NamedSpace(profile=rgb_profile(primaries, _srgb if gamma is None else lambda coded: coded**exponent))
+    return NamedSpace(profile=rgb_profile(primaries, _srgb if gamma is None else lambda coded: coded ** (1 / gamma)))
 
 
 def _coded(primaries: int, transfer: int) -> NamedSpace | None:
@@ -195,7 +194,7 @@ def _assembled(tags: dict[bytes, Any]) -> bytes:
     for tag, content in tags.items():
         table += struct.pack(">4sII", tag, start + len(body), len(content))
         body += content + bytes(-len(content) % 4)
-    header = struct.pack(">I4sI4s4s4s", start + len(body), b"", 0x02400000, b"mntr", b"RGB ", b"XYZ ")
+    header = struct.pack(">I4xI4s4s4s", start + len(body), 0x02400000, b"mntr", b"RGB ", b"XYZ ")
     header += struct.pack(">6H4s", 2026, 1, 1, 0, 0, 0, b"acsp") + bytes(28)
     header += struct.pack(">3i", *(round(value * 65536) for value in _D50)) + bytes(48)
     return header + struct.pack(">I", len(tags)) + table + body

@@ -133,7 +133,7 @@ def is_whole_file(path: str | Path) -> bool:
     Pixels are not decoded: every chunk of a PNG is checked, and the start of other files.
     """
     try:
-        with Image.open(path, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
+        with Image.open(path, formats=get_args(OutputFormat)) as image:
             image.verify()
     except _UNREADABLE:
         return False
@@ -213,7 +213,7 @@ def _notes(path: str | Path) -> dict[Any, Any]:
             return _notes_in_json(b"{" + file.read())
         file.seek(0)
         check_parts(file)
-        with Image.open(file, formats=[name.upper() for name in get_args(OutputFormat)]) as image:
+        with Image.open(file, formats=get_args(OutputFormat)) as image:
             if image.format == "PNG":
                 return dict(image.info)
             return _taken_apart(_maker_note(image) if image.format == "WEBP" else _segments(image))

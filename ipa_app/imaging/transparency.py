@@ -45,6 +45,6 @@ def off_white(image: Image.Image, opacity: Image.Image) -> Image.Image:
     alpha = np.asarray(opacity, dtype=np.float32)[..., None] / 255
     seen = np.asarray(image, dtype=np.float32)
     colours = np.where(alpha > 0, 255 - (255 - seen) / np.maximum(alpha, 1 / 255), seen)
-    result = Image.fromarray(np.clip(np.rint(colours), 0, 255).astype(np.uint8))
+    result = Image.fromarray(np.maximum(np.rint(colours), 0).astype(np.uint8))
     result.putalpha(opacity)
     return result

@@ -71,7 +71,7 @@ def complete(data: bytes, kind: str | None, *, decode: Decode, max_pixels: int) 
         None if more than `MOST_MISSING` of the picture is missing, or the file is damaged otherwise.
 
     Raises:
-        ValueError, IndexError, struct.error, zlib.error: it is damaged in a way that shows earlier.
+        ValueError, LookupError, struct.error, zlib.error: it is damaged in a way that shows earlier.
     """
     if kind == "PNG":
         file, missing = _complete_png(data, max_pixels=max_pixels)
@@ -156,8 +156,8 @@ def _png(chunks: list[tuple[bytes, bytes]]) -> bytes:
 def _png_bytes(header: bytes, *, max_pixels: int) -> int:
     """Return the size of a PNG's decompressed pixels, including a filter byte per row."""
     width, height, depth, colour, _, _, interlaced = struct.unpack(">IIBBBBB", header)
-    if not 0 < width * height <= max_pixels or colour not in _CHANNELS:
-        raise ValueError("no such PNG is opened")
+    if not 0 < width * height <= max_pixels:
+        raise ValueError("no PNG of this size is opened")
     bits = depth * _CHANNELS[colour]
     total = 0
     for column, row, across, down in _PASSES if interlaced else ((0, 0, 1, 1),):

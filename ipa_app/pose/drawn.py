@@ -100,7 +100,7 @@ def drawn_pose(picture: Image.Image) -> DrawnPose | None:
 
 def _glance(picture: Image.Image) -> np.ndarray:
     """Return the pixels (N, 3) of the picture, shrunk."""
-    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR), dtype=np.float32).reshape(-1, 3)
+    return np.asarray(picture.resize((_SIDE, _SIDE), Image.Resampling.BILINEAR)).reshape(-1, 3)
 
 
 def _is_on_black(picture: Image.Image) -> bool:
@@ -138,7 +138,7 @@ def _are_lines(lit: np.ndarray) -> bool:
     np.maximum.at(thick, label, 2 * depth[rows, columns])
     np.minimum.at(low, label, np.stack([columns, rows], axis=1))
     np.maximum.at(high, label, np.stack([columns, rows], axis=1))
-    is_line = np.hypot(*(high - low + 1).T) >= 4 * thick
+    is_line = np.hypot(*(high - low).T) >= 4 * thick
     return bool(is_line[label].mean() >= 0.5)
 
 

@@ -7,7 +7,6 @@ Lines that are not drawings of skeletons do not fit together, and are rejected.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -30,8 +29,6 @@ _LEAST_WORTH = 1.9
 _EXPLAINED, _EXPLAINED_WITHOUT_DOTS, _CERTAIN = 0.75, 0.9, 0.95
 _DOTTED = 0.6
 _BONES, _BONES_WITHOUT_DOTS = 4, 10
-# Among this many lines, the best figure must have this share of them; otherwise it is writing.
-_CROWD, _LEAST_SHARE = 40, 0.05
 # Least share of further figures' bones that the best one has too.
 _SHARED = 0.5
 # Least share of a figure's joints that lie on no other joint: hands may touch, but not more.
@@ -109,7 +106,8 @@ class _Reading:
         # Scores of every joint's candidates by themselves; 0 once a figure has used them.
         self._worth = [_DOT * each.dotted for each in self._places]
         self._used_strokes: set[int] = set()
-        self.figures = without_leftovers(joined(self._pieces(), reach=lines.reach), has_dots=lines.has_dots)
+        pieces = iter(self._best_piece, None)
+        self.figures = without_leftovers(joined(pieces, reach=lines.reach), has_dots=lines.has_dots)
 
     @property
     def worth(self) -> float:
@@ -119,9 +117,7 @@ class _Reading:
     @cached_property
     def explained(self) -> float:
         """Share of the lines, by length, that belong to figures."""
-        return self._share_of({number for figure in self.figures for number in figure.strokes})
-
-    def _share_of(self, strokes: set[int]) -> float:
+        strokes = {number for figure in self.figures for number in figure.strokes}
         lengths = {number: self._lines.strokes[number].length for number in self._lines.long_bones}
         used = sum(length for number, length in lengths.items() if number in strokes)
         return used / sum(lengths.values()) if lengths else 1.0
@@ -142,14 +138,6 @@ class _Reading:
         with_dots = len(best.dotted) >= _DOTTED * len(best.joints) and len(best.bones) >= _BONES
         by_lines = len(best.bones) >= _BONES_WITHOUT_DOTS and self.explained >= _EXPLAINED_WITHOUT_DOTS
         return by_lines or (with_dots and self.explained >= _EXPLAINED)
-
-    def _pieces(self) -> Iterator[Figure]:
-        """Yield connected pieces, best first; none if even the best is lost among the lines."""
-        while (piece := self._best_piece()) is not None:
-            yield piece
-            is_crowded = len(self._lines.long_bones) > _CROWD
-            if is_crowded and self._share_of(self._used_strokes) < _LEAST_SHARE:
-                return
 
     def _best_piece(self) -> Figure | None:
         """Find the subtree of joints that fits the unused lines best (dynamic programming)."""

@@ -33,9 +33,9 @@ def test_the_others_take_all_tokens_before_the_last_layer(tower: CLIPVisionModel
             hidden_states = output if isinstance(output, torch.Tensor) else output[0]
         return hidden_states
 
-    pixels = random_pixels(1, 2)
+    pixels = random_pixels(1, 3)
     cond, uncond = encode_image(tower, pixels, kind)
-    assert cond.shape == (2, 17, 32)
+    assert cond.shape == (3, 17, 32)
     torch.testing.assert_close(cond, by_hand(pixels))
     # "No image" is zero after normalisation, i.e. an image of the mean colour; it is not zero features.
     torch.testing.assert_close(uncond, by_hand(torch.zeros_like(pixels)))

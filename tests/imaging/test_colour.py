@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from ipa_app.imaging.opening import open_image, read_image
+from tests.effort import check_cpu_s
 from tests.picture_files import (
     CMYK_BLACK,
     CMYK_CYAN,
@@ -110,6 +111,12 @@ def test_grey_has_profiles_of_its_own() -> None:
     opened = read_image(encoded(seen, icc_profile=linear_grey_profile()))
     assert np.abs(np.asarray(opened.image) - np.stack([*[shown] * 3, np.full_like(shown, 99)], axis=2)).max() <= 2
     assert opened.notes == ()
+
+
+def test_a_large_grey_picture_with_a_profile_opens_quickly() -> None:
+    large = Image.fromarray(np.tile(np.arange(256, dtype=np.uint8), (6_000, 12)))
+    large.info["icc_profile"] = linear_grey_profile()
+    check_cpu_s(lambda: open_image(large), most=2)
 
 
 def test_black_and_white_are_so_by_a_profile_of_grey_too() -> None:

@@ -158,8 +158,20 @@ def test_a_window_that_is_too_large_to_be_cut_out_is_seen_as_others_are(
     monkeypatch: pytest.MonkeyPatch, wide: Image.Image, mode: str, window: tuple[int, int, int, int]
 ) -> None:
     size, resample = (80, 50), Image.Resampling.BILINEAR
-    exact = np.asarray(scale_window(wide.convert(mode), window, size, resample), np.float32)
+    exact = scale_window(wide.convert(mode), window, size, resample)
+    assert exact == cut_window(wide.convert(mode), window).resize(size, resample)
     monkeypatch.setattr(cropping, "_LARGEST_WINDOW", 0)
     seen = scale_window(wide.convert(mode), window, size, resample)
     assert (seen.mode, seen.size) == (mode, size)
-    assert np.abs(np.asarray(seen, np.float32) - exact).mean() < 4
+    assert np.abs(np.asarray(seen, np.float32) - np.asarray(exact, np.float32)).mean() < 4
+
+
+@pytest.mark.parametrize("largest", [0, 10_000])
+def test_a_window_is_converted_before_it_is_scaled_so_that_no_pixel_is_rounded_away(
+    monkeypatch: pytest.MonkeyPatch, largest: int
+) -> None:
+    monkeypatch.setattr(cropping, "_LARGEST_WINDOW", largest)
+    speck = Image.new("L", (60, 60))
+    speck.putpixel((30, 30), 9)
+    seen = scale_window(speck, (0, 0, 60, 60), (1, 1), Image.Resampling.BOX, mode="F")
+    assert (seen.mode, seen.getpixel((0, 0))) == ("F", pytest.approx(9 / 3600))

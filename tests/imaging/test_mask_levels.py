@@ -9,7 +9,22 @@ from PIL import Image, ImageFilter
 from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import read_mask, read_region_mask
 from ipa_app.imaging.opening import Opened
-from tests.mask_drawings import HOLE, MARKED, PHOTO, SIZE, STROKES, UNCLEAR, agreement, numbers, photo, spot, with_hole
+from tests.mask_drawings import (
+    BRIGHTER,
+    HOLE,
+    MARKED,
+    ON_BLACK,
+    PHOTO,
+    SIZE,
+    STROKES,
+    UNCLEAR,
+    agreement,
+    numbers,
+    painted,
+    photo,
+    spot,
+    with_hole,
+)
 from tests.picture_files import encoded, linear_grey_profile
 
 
@@ -42,13 +57,14 @@ BLACK_INK, PINK_INK = (0, 0, 0), (255, 45, 120)
     [
         (BLACK_INK, (0, 0, 124, 120), HOLE),
         (BLACK_INK, (0, 0, 120, 120), UNCLEAR),
-        (BLACK_INK, (0, 0, 40, 120), UNCLEAR),
+        (BLACK_INK, (0, 0, 38, 120), UNCLEAR),
         (BLACK_INK, (0, 0, 36, 120), STROKES),
         (BLACK_INK, (0, 1, 70, 120), STROKES),
         (BLACK_INK, (0, 0, 70, 119), STROKES),
         (BLACK_INK, (1, 0, 97, 120), STROKES),
         (BLACK_INK, (63, 0, 159, 120), STROKES),
         (PINK_INK, (0, 0, 124, 120), UNCLEAR),
+        (PINK_INK, (0, 0, 122, 120), UNCLEAR),
         (PINK_INK, (0, 0, 120, 120), STROKES),
     ],
 )
@@ -66,6 +82,25 @@ def test_a_ground_has_a_hole_and_strokes_leave_the_edge_free(
     read = read_mask(encoded(mask), PHOTO)
     assert read.notes == (note,)
     assert agreement(read, np.asarray(opaque) == (note == STROKES)) == 1
+
+
+@pytest.mark.parametrize(("red", "note"), [(180, BRIGHTER), (181, ON_BLACK)])
+def test_what_is_hardly_coloured_is_grey(red: int, note: str) -> None:
+    """A colour has more than 80 levels between its strongest and its weakest channel."""
+    read = read_mask(encoded(painted((red, 100, 100), 0)), PHOTO)
+    assert read.notes == (note,)
+    assert agreement(read) == 1
+
+
+@pytest.mark.parametrize(("level", "is_known"), [(231, True), (232, False)])
+def test_a_copy_of_a_plain_picture_is_known_unless_it_is_nearly_white(level: int, is_known: bool) -> None:
+    """A hole in white may be a stroke in black, whatever the picture."""
+    plain = Image.new("RGB", SIZE, (level, level, level))
+    if is_known:
+        assert read_mask(encoded(with_hole(plain)), Opened(image=plain)).notes == (HOLE,)
+        return
+    with pytest.raises(UserError, match="does not show clearly"):
+        read_mask(encoded(with_hole(plain)), Opened(image=plain))
 
 
 def test_a_few_specks_leave_a_black_ground_black() -> None:

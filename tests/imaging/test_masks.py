@@ -47,6 +47,8 @@ def test_white_is_repainted_at_the_pictures_size() -> None:
     assert mask.size == (200, 120)
     assert mask.getbbox() == (20, 20, 60, 40)
     assert {value for _, value in mask.getcolors()} == {0, 255}
+    assert fit_mask(mask, mask.size) is mask
+    assert fit_mask(mask.convert("RGB"), mask.size) == mask
 
 
 def test_grey_counts_as_white_from_the_middle_on() -> None:

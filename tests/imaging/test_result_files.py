@@ -174,6 +174,14 @@ def test_what_is_no_picture_has_no_settings(picture: Image.Image, tmp_path: Path
         assert read_settings(tmp_path / name) is None
 
 
+def test_a_file_larger_than_any_result_is_not_read(picture: Image.Image, tmp_path: Path) -> None:
+    write_result(picture, tmp_path / "a.png", {**SETTINGS, "scheduler": "DDIM"})
+    for size, is_read in ((64 * 2**20, True), (64 * 2**20 + 1, False)):
+        os.truncate(tmp_path / "a.png", size)
+        for reading in (read_settings, read_other):
+            assert (reading(tmp_path / "a.png") is not None) == is_read
+
+
 NAMES = {"reference_1": "reference", "pose": "pose"}
 
 

@@ -168,6 +168,17 @@ def test_the_end_of_a_gif_and_of_a_jpeg_with_more_pictures_may_be_missing() -> N
     assert opened.notes == ()
 
 
+@pytest.mark.parametrize("numbers", [(0, 0, 0), (1, 2, 2)])
+def test_a_jpeg_whose_components_share_a_number_opens_as_in_every_viewer(numbers: tuple[int, int, int]) -> None:
+    data = bytearray(JPEGS["baseline"])
+    for marker, first, step in ((b"\xff\xc0", 10, 3), (b"\xff\xda", 5, 2)):
+        at = data.index(marker) + first
+        data[at : at + 3 * step : step] = bytes(numbers)
+    opened = read_image(bytes(data))
+    assert np.array_equal(np.asarray(opened.image), pixels(JPEGS["baseline"]))
+    assert opened.notes == ()
+
+
 def huge(**changes: Any) -> list[bytes]:
     """Return files that declare far more data than they hold."""
     png = (
@@ -189,6 +200,21 @@ def test_a_cut_file_that_promises_too_much_is_refused_at_once() -> None:
     for data in huge():
         with pytest.raises(UserError):
             read_image(data)
+
+
+@pytest.mark.parametrize("size", [(10_000, 10_000), (0, 100)])
+def test_a_damaged_png_of_no_pixels_or_more_than_are_opened_is_not_completed(size: tuple[int, int]) -> None:
+    def chunk(name: bytes, body: bytes, damage: int = 0) -> bytes:
+        return struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(name + body) ^ damage)
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0))
+    text, unfolding = chunk(b"tEXt", b"Comment\0a", damage=1), chunk(b"IDAT", zlib.compress(bytes(10_001 * 10_000), 1))
+
+    def refused() -> None:
+        with pytest.raises(UserError, match="damaged or incomplete"):
+            read_image(b"\x89PNG\r\n\x1a\n" + header + text + unfolding + chunk(b"IEND", b""))
+
+    check_cpu_s(refused, most=0.2)
 
 
 HEAD = JPEGS["baseline"][: JPEGS["baseline"].index(b"\xff\xda")]

@@ -73,6 +73,8 @@ def test_a_bone_may_run_either_way_along_its_line() -> None:
         (12, 12, True, False),
         (6, 6, True, False),
         (5, 5, False, False),
+        (13, 5, True, True),
+        (13.5, 5, False, True),
         (14, 10, True, False),
         (17, 10, True, True),
         (20, 10, True, True),

@@ -18,6 +18,7 @@ from ipa_app.pose.detector import PoseOptions, skeleton_from_people
 from ipa_app.pose.keypoints import FACE_POINTS, Keypoint
 from ipa_app.pose.openpose import OpenPose
 from ipa_app.pose.openpose_networks import NumberedFace, OpenposeDetector
+from tests.picture_files import noise
 from tests.pose_files import NAMES, openpose_files, saved
 
 BODY, HAND, FACE = NAMES
@@ -80,12 +81,13 @@ def test_photos_are_looked_at_in_the_size_that_the_networks_know(
     seen: list[Any] = []
 
     def look(self: OpenposeDetector, pixels: np.ndarray, include_hand: bool, include_face: bool) -> list[Any]:
-        seen.extend([(pixels.shape[1], pixels.shape[0]), include_hand, include_face])
+        seen.extend([Image.fromarray(pixels), include_hand, include_face])
         return ["somebody"]
 
     monkeypatch.setattr(OpenposeDetector, "detect_poses", look)
-    assert OpenPose(device="cpu").find(Image.new("RGB", size), options) == ["somebody"]
-    assert seen == [looked_at, options.pose_hands, options.pose_face]
+    photo = noise(*size)
+    assert OpenPose(device="cpu").find(photo, options) == ["somebody"]
+    assert seen == [photo.resize(looked_at, Image.Resampling.LANCZOS), options.pose_hands, options.pose_face]
 
 
 def test_two_points_are_the_fewest_that_are_a_person_and_those_outside_are_none() -> None:
