@@ -117,7 +117,7 @@ def unknown_words_note(prompt: str | None, *, entry: ModelEntry, called: Message
     """
     text = readable((prompt or "")[:LONGEST_PROMPT])
     problem = weights_problem(text, prompt=called)
-    notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(called, text)]
+    notes = [*([problem] if problem else []), *_unknown_words([text], entry), *_signs(called, text, entry)]
     return "".join(said(note, tag="p", css_class="ipa-note") for note in notes)
 
 
@@ -132,7 +132,7 @@ def word_notes(request: GenerateRequest, *, entry: ModelEntry) -> tuple[Message,
             notes.append(Message("prompt.invisible", prompt=field))
         if has_special_letters(visible):
             notes.append(Message("prompt.forms", prompt=field, words=readable(text)))
-        notes += _signs(field, text)
+        notes += _signs(field, text, entry)
     return tuple(notes)
 
 
@@ -147,9 +147,16 @@ def _unknown_words(typed: Sequence[str], entry: ModelEntry) -> list[Message]:
     return [Message("prompt.unknown_words", count=len(unknown), title=entry.title, words=", ".join(unknown))]
 
 
-def _signs(field: str, text: str) -> list[Message]:
-    signs = signs_in(text)
-    return [Message("prompt.signs", prompt=field, words=", ".join(signs))] if signs else []
+def _signs(field: str, text: str, entry: ModelEntry) -> list[Message]:
+    """Return a note on signs without a meaning: commands of other programs, or punctuation and the like alone."""
+    if signs := signs_in(text):
+        return [Message("prompt.signs", prompt=field, words=", ".join(signs))]
+    plain = without_weights(text)
+    has_words = any(map(str.isalnum, plain + entry.in_own_words(plain)))
+    # A model without a list of its words may make something of any sign.
+    if has_words or not entry.words or not text.strip():
+        return []
+    return [Message("prompt.no_words", prompt=field, title=entry.title)]
 
 
 def _group(name: str, words: Sequence[str], entry: ModelEntry) -> str:

@@ -54,9 +54,14 @@ def is_disk_full(error: BaseException) -> bool:
     return isinstance(error, OSError) and error.errno in _FULL
 
 
-def gradio_error(message: Message) -> gr.Error:
-    """Wrap a message for the page, which shows it as HTML and can translate it."""
-    return _error(said_in_toast(message))
+def gradio_error(message: Message, *, is_in_status: bool = False) -> gr.Error:
+    """Wrap a message for the page, which shows it as HTML and can translate it.
+
+    Args:
+        message: the message.
+        is_in_status: whether the status line says it, too; on a small screen that is enough while it is in sight.
+    """
+    return _error(said_in_toast(message, css_class="ipa-in-status" if is_in_status else ""))
 
 
 def _error(told: str) -> gr.Error:

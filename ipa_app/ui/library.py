@@ -5,12 +5,9 @@ Opened pictures appear beside it, among the results, with the same buttons as ne
 
 from __future__ import annotations
 
-import html
-import json
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -18,14 +15,25 @@ import gradio as gr
 from ipa_app.engine.references import MOST_REFERENCES
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
-from ipa_app.library.index import Entry, Search
+from ipa_app.library.index import Search
 from ipa_app.library.pictures import Page, Pictures
-from ipa_app.messages import Message, english
+from ipa_app.messages import Message
 from ipa_app.ui.adapters import adapter_title
 from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, Update
 from ipa_app.ui.failures import explained, written
-from ipa_app.ui.language.markup import attribute, known, said, status_note
-from ipa_app.ui.pictures import inline_jpeg, keep_files
+from ipa_app.ui.language.markup import known, status_note
+from ipa_app.ui.library_pictures import (
+    GONE,
+    LIKED,
+    MOST_TICKED,
+    TICKED,
+    UNTICK,
+    laid_out,
+    names_sent,
+    pictures_box,
+    ticked_names,
+)
+from ipa_app.ui.pictures import keep_files
 from ipa_app.ui.references import Filling, Replaced
 from ipa_app.ui.results import SHOW_RESULTS, show_earlier
 from ipa_app.ui.studio import Studio, save_zip
@@ -36,13 +44,8 @@ if TYPE_CHECKING:
 
 
 ON_A_PAGE = 32
-MOST_TICKED = 200
 _READING_S = 0.4
 """Seconds for reading files that are not indexed yet before the page gets its response."""
-_SCRIPT = Path(__file__).with_name("library.js")
-_TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
-_UNTICK = "() => { window.dispatchEvent(new Event('ipa-untick')); }"
-_LIKED = "(liked) => { if (liked) window.dispatchEvent(new CustomEvent('ipa-hearts', { detail: liked })); }"
 _IS_OPEN = """(_, ...others) => {
     const tab = document.querySelector("#tab-library-button");
     return [tab?.getAttribute("aria-selected") === "true", ...others];
@@ -57,7 +60,8 @@ class LibraryPanel:
     `search` holds the search controls by the fields of a `Search`. The states are per session: `offset` is the number
     of pictures before those that are shown, `deletions` holds the visitor's deletions, the latest last, and `hearts`
     the outcome of presses on hearts. Three components are hidden: through `is_open` the page sends whether the tab is
-    open, through `ticked` the names of the ticked pictures, and through `liked` it receives the outcome of presses.
+    open, through `ticked` the names of the ticked pictures, and receives those of them that are gone, and through
+    `liked` it receives the outcome of presses.
     """
 
     tab: gr.Tab
@@ -103,7 +107,7 @@ def library_tab() -> LibraryPanel:
         with gr.Row(elem_classes="ipa-extras"):
             actions = {name: _button(name) for name in ("show", "use", "delete")}
             undo = _button("undo", visible=False)
-        pictures = _pictures()
+        pictures = pictures_box()
         with gr.Row(elem_classes="ipa-extras"):
             pages = {name: _button(name, interactive=False) for name in ("newer", "older")}
         return LibraryPanel(
@@ -122,18 +126,6 @@ def library_tab() -> LibraryPanel:
             offset=gr.State(0),
             deletions=gr.State([]),
         )
-
-
-def _pictures() -> gr.HTML:
-    untick = f'<button type="button">{said(Message("page.library.untick"))}</button>'
-    ticked = f"const TICKED = {json.dumps(english().sentences['library.ticked'])};\n"
-    return gr.HTML(
-        "",
-        html_template=f'<p class="ipa-ticked" data-none><span role="status"></span> {untick}</p>${{value}}',
-        js_on_load=ticked + _SCRIPT.read_text(encoding="utf-8"),
-        padding=False,
-        elem_id="library-pictures",
-    )
 
 
 def _filter(name: str) -> gr.Radio:
@@ -158,12 +150,14 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     view = LibraryView(panel, pictures=pictures, studio=studio)
     inputs = [*panel.search.values(), panel.offset]
 
-    def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any, js: str | None = None) -> None:
+    def on(event: Callable[..., Any], handler: Callable[..., Any], *before: Any, js: str | None = None) -> Any:
         # Unchecked, as another page may have changed what the filters offer meanwhile.
         shared: dict[str, Any] = {"preprocess": False, **LATEST}
-        event(handler, [*before, *inputs], panel.outputs, js=js, **shared)
+        return event(handler, [*before, *inputs], panel.outputs, js=js, **shared)
 
-    on(panel.tab.select, view.look)
+    looked = on(panel.tab.select, view.look)
+    checked = looked.success(view.gone, panel.ticked, panel.ticked, js=TICKED, preprocess=False, **LATEST)
+    checked.success(None, panel.ticked, None, js=GONE, **AT_ONCE)
     on(parts.results.history.change, view.look_again, panel.is_open, js=_IS_OPEN)
     on(panel.timer.tick, view.read_on)
     for name, each in panel.search.items():
@@ -173,11 +167,11 @@ def connect_library(parts: Parts, *, studio: Studio) -> None:
     on(panel.older.click, view.older)
     on(panel.undo.click, view.undo, panel.deletions)
     deleting = [panel.ticked, panel.deletions, *inputs]
-    deleted = panel.delete.click(view.delete, deleting, panel.outputs, js=_TICKED, preprocess=False, **CHECKED)
-    deleted.success(None, js=_UNTICK, **AT_ONCE)
+    deleted = panel.delete.click(view.delete, deleting, panel.outputs, js=TICKED, preprocess=False, **CHECKED)
+    deleted.success(None, js=UNTICK, **AT_ONCE)
     pressed = panel.pictures.like(view.press, panel.hearts, panel.liked, trigger_mode="multiple", **CHECKED)
     for come in (pressed.success, pressed.failure):
-        come(None, panel.liked, None, js=_LIKED, **AT_ONCE)
+        come(None, panel.liked, None, js=LIKED, **AT_ONCE)
     _connect_results(parts, panel, view=view)
 
 
@@ -202,10 +196,10 @@ def _connect_results(parts: Parts, panel: LibraryPanel, *, view: LibraryView) ->
 
     shown = list(vars(results).values())
     panel.pictures.select(opened, None, shown, **ONE_BY_ONE)
-    panel.show.click(show, panel.ticked, shown, js=_TICKED, **CHECKED)
+    panel.show.click(show, panel.ticked, shown, js=TICKED, **CHECKED)
     gr.on([panel.pictures.select, panel.show.click], None, js=SHOW_RESULTS, **AT_ONCE)
     used = [panel.note, *references.outputs]
-    references.let_fill(panel.use.click, use, {"ticked": panel.ticked}, outputs=used, js=_TICKED, **CHECKED)
+    references.let_fill(panel.use.click, use, {"ticked": panel.ticked}, outputs=used, js=TICKED, **CHECKED)
 
 
 class LibraryView:
@@ -244,7 +238,7 @@ class LibraryView:
     def delete(self, ticked: Any, deletions: list[str], *searched: Any) -> Update:
         """Delete the ticked pictures."""
         with written():
-            deletion = self._pictures.delete(_names(ticked))
+            deletion = self._pictures.delete(ticked_names(ticked))
         update = self._shown(*searched)
         if not deletion.count:
             return {**update, self._panel.note: status_note(Message("library.gone"), css_class="ipa-help")}
@@ -255,6 +249,10 @@ class LibraryView:
             self._panel.undo: gr.update(visible=True),
             self._panel.deletions: [*deletions, deletion.id],
         }
+
+    def gone(self, ticked: Any) -> list[str]:
+        """Return the names of ticked pictures that are no longer in the library; the page may have kept them long."""
+        return [name for name in names_sent(ticked)[:MOST_TICKED] if self._pictures.file(name) is None]
 
     def undo(self, deletions: list[str], *searched: Any) -> Update:
         """Restore the latest deletion."""
@@ -301,7 +299,7 @@ class LibraryView:
             gr.Error: none is ticked, or none of them exists any more.
         """
         with explained():
-            kept = keep_files(path for path in map(self._pictures.file, _names(ticked)) if path)
+            kept = keep_files(path for path in map(self._pictures.file, ticked_names(ticked)) if path)
             if not kept:
                 raise UserError("library.gone")
             return kept
@@ -357,22 +355,7 @@ class LibraryView:
 
     def _laid_out(self, page: Page) -> str:
         small = ((entry, self._pictures.thumbnail(entry.name)) for entry in page.entries)
-        items = "".join(_item(entry, jpeg) for entry, jpeg in small if jpeg is not None)
-        return f'<ul class="ipa-library">{items}</ul>' if items else ""
-
-
-def _item(entry: Entry, jpeg: bytes) -> str:
-    """Return the HTML of a picture with its tick and its heart; its caption and name are untrusted text."""
-    caption = entry.caption or entry.name.split("/")[-1]
-    tick, heart, opens = (Message(f"library.item.{what}", caption=caption) for what in ("tick", "heart", "open"))
-    return (
-        f'<li data-name="{html.escape(entry.name)}">'
-        f'<button type="button" class="ipa-open"{attribute("aria-label", opens)}{attribute("title", caption)}>'
-        f"{inline_jpeg(jpeg, alt='', css_class='')}</button>"
-        f'<input type="checkbox"{attribute("aria-label", tick)}>'
-        f'<button type="button" class="ipa-heart" aria-pressed="{str(entry.is_favourite).lower()}"'
-        f"{attribute('aria-label', heart)}>♥</button></li>"
-    )
+        return laid_out((entry, jpeg) for entry, jpeg in small if jpeg is not None)
 
 
 def _counted(page: Page, *, offset: int) -> list[Message]:
@@ -382,19 +365,3 @@ def _counted(page: Page, *, offset: int) -> list[Message]:
         first, last = offset + 1, offset + len(page.entries)
         told = [Message("library.found", first=first, last=last, count=page.total)]
     return [*told, *([Message("library.reading", count=page.unread)] if page.unread else [])]
-
-
-def _names(ticked: Any) -> list[str]:
-    """Return the names of the ticked pictures, as the page sent them, without duplicates.
-
-    Raises:
-        gr.Error: none is ticked, or more than are allowed.
-    """
-    sent = ticked if isinstance(ticked, list) else []
-    names = list(dict.fromkeys(name for name in sent if isinstance(name, str)))
-    with explained():
-        if not names:
-            raise UserError("library.nothing_ticked")
-        if len(names) > MOST_TICKED:
-            raise UserError("library.too_many_ticked", most=MOST_TICKED)
-    return names

@@ -171,11 +171,11 @@ class References:
     def let_fill(
         self, press: Callable[..., Any], handler: Callable[..., Update], own: Mapping[str, Any], **listener: Any
     ) -> Any:
-        """Connect an event to a handler that fills the slots, with undo, and return the handler's listener.
+        """Connect an event to a handler that fills slots, with undo, and return the handler's listener.
 
         Args:
             press: the event.
-            handler: takes its own inputs by name, and `over`, which it passes to `fill`.
+            handler: takes its own inputs by name, and `over`, which it passes to `fill` or `put_first`.
             own: the handler's own inputs.
             **listener: the listener's settings, with the components that its updates may name.
         """
@@ -195,15 +195,20 @@ class References:
             over: the current contents, if undo is to restore them.
         """
         updates = self.show(max(1, len(references)))
-        sent = dict(zip(self.inputs, json.loads(over.told), strict=True)) if over else {}
-        images = (sent.get(slot_name(_DECLARED["image"].api, number)) for number in range(1, len(self.slots) + 1))
-        if over and any(images):
-            updates |= self._undoable([*over.before, {"shown": over.shown, "sent": sent}][-_MOST_UNDONE:])
+        if over:
+            updates |= self._let_undo(over)
         for index, slot in enumerate(self.slots):
             filling = references[index] if index < len(references) else Filling()
             weighted = index > 0 or len(references) > 1 or not filling.is_usual("weight")
             updates |= _filled(slot, filling, weighted=weighted)
         return updates
+
+    def put_first(self, picture: Path, *, over: Replaced) -> Update:
+        """Return the updates that put a picture into the first slot, with undo unless it is there; all else stays."""
+        first, *_ = self._images(over)
+        if first and first["path"] == str(picture):
+            return {}
+        return {**self._let_undo(over), self.slots[0].image: str(picture)}
 
     def fill_again(self, before: Sequence[Mapping[str, Any]]) -> Update:
         """Return the updates that undo the latest filling of the slots.
@@ -219,6 +224,20 @@ class References:
             check_files(last["sent"], field=Message("upload.image"))
             fillings = [Filling.as_sent(last["sent"], number) for number in range(1, last["shown"] + 1)]
         return {**self.fill(fillings), **self._undoable(earlier)}
+
+    def _let_undo(self, over: Replaced) -> Update:
+        """Return the updates after which undo restores the current contents; none without a picture."""
+        if not any(self._images(over)):
+            return {}
+        return self._undoable([*over.before, {"shown": over.shown, "sent": self._sent(over)}][-_MOST_UNDONE:])
+
+    def _images(self, over: Replaced) -> list[Any]:
+        """Return the pictures that are about to be replaced as the page sent them; None for an empty slot."""
+        sent = self._sent(over)
+        return [sent[slot_name(_DECLARED["image"].api, number)] for number in range(1, len(self.slots) + 1)]
+
+    def _sent(self, over: Replaced) -> dict[str, Any]:
+        return dict(zip(self.inputs, json.loads(over.told), strict=True))
 
     def _undoable(self, before: Sequence[Mapping[str, Any]]) -> Update:
         return {self.before: before, self.undo: gr.update(visible=bool(before))}

@@ -35,6 +35,11 @@ const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value =
 for (const change of ["ipa-changed", "ipa-repainted"]) window.addEventListener(change, end);
 window.addEventListener("pointerup", ({{ target }}) => {{ if (target.closest?.(".pixi-target")) end(); }});
 """
+# Within the margins, it lies neither under the tabs nor under the bar.
+_TELL_WHETHER_IN_SIGHT = """
+const told = ([{ isIntersecting }]) => document.body.toggleAttribute("data-status-in-sight", isIntersecting);
+new IntersectionObserver(told, { rootMargin: "-44px 0px -64px", threshold: 1 }).observe(element.closest("#status"));
+"""
 # Each browser tab has a job of its own. The job of a closed tab is taken over by the next tab that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
@@ -133,7 +138,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
     """Lay out the results, except the newest picture in the bar."""
     preview = gr.HTML("", visible=False, elem_id="preview", padding=False)
     idle = status_line(Message("page.idle"))
-    script = f"const IDLE = {json.dumps(idle)};\n{_END_WHAT_IS_OVER}"
+    script = f"const IDLE = {json.dumps(idle)};\n{_END_WHAT_IS_OVER}{_TELL_WHETHER_IN_SIGHT}"
     status = gr.HTML(idle, js_on_load=script, elem_id="status", padding=False)
     new_seed = gr.Button(Message("page.random_seed"), size="sm", visible=False, elem_id="new-seed")
     nothing = gr.HTML(

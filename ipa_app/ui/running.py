@@ -185,7 +185,7 @@ class Runner:
                 # The browser keeps the stored job: when the page is reloaded, its pictures are saved.
                 del update[self.results.running]
             yield update
-            raise gradio_error(text) from None
+            raise gradio_error(text, is_in_status=True) from None
 
     def resume(
         self, running: Any, history: Sequence[str], presented: bool = False, turn: Turn | None = None

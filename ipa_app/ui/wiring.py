@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
-from typing import Any
 
 import gradio as gr
 
@@ -16,7 +15,7 @@ from ipa_app.ui.about import unknown_words_note
 from ipa_app.ui.adapters import connect_adapters
 from ipa_app.ui.amounts import connect_amounts
 from ipa_app.ui.blocks import StudioBlocks
-from ipa_app.ui.controls import AT_ONCE, CHECKED, ONE_BY_ONE
+from ipa_app.ui.controls import AT_ONCE, CHECKED, LATEST, ONE_BY_ONE, Update
 from ipa_app.ui.examples import Example
 from ipa_app.ui.extras import connect_drawing, connect_extras
 from ipa_app.ui.kept import connect_kept
@@ -26,6 +25,7 @@ from ipa_app.ui.model_choice import connect_model_choice
 from ipa_app.ui.parts import Parts
 from ipa_app.ui.presentation import AS_PRESENTED, connect_presentation
 from ipa_app.ui.reference_sets import connect_sets
+from ipa_app.ui.references import Replaced
 from ipa_app.ui.regions import connect_regions
 from ipa_app.ui.restore import Restorer, connect_restore
 from ipa_app.ui.results import SHOW_RESULTS
@@ -33,6 +33,12 @@ from ipa_app.ui.running import Runner
 from ipa_app.ui.sharing import connect_sharing
 from ipa_app.ui.studio import Studio
 from ipa_app.ui.tabs.shared import TaskTab, subheading
+
+# An example is marked as chosen for as long as its picture is the reference.
+_UNMARK = """(image, shown, chosen) => {
+    const isThere = image && image.path === shown?.[chosen]?.image.path;
+    return { __type__: "update", ...(isThere ? {} : { selected_index: null }) };
+}"""
 
 
 def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Sequence[Example]) -> None:
@@ -110,7 +116,6 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
     """Show the tab's examples as thumbnails; choosing one fills the form."""
     if not examples:
         return
-    panel, settings = parts.panel, parts.settings
     with tab.examples:
         subheading(Message("page.examples_label"))
         shown = gr.Gallery(
@@ -124,14 +129,26 @@ def _add_examples(tab: TaskTab, *, parts: Parts, examples: Sequence[Example]) ->
             buttons=[],
             interactive=False,
         )
+    references, adapter = parts.panel.references, parts.panel.adapters.choice
+    scale, seed = parts.panel.scale, parts.settings.seed
 
-    def fill(event: gr.SelectData) -> list[Any]:
-        example = examples[event.index]
+    def fill(*, chosen: int, over: Replaced) -> Update:
+        example = examples[chosen]
         own = tab.from_example(example) if tab.from_example else {}
-        values = [str(example.file), example.adapter, example.scale, example.prompt, example.seed]
+        values = {adapter: example.adapter, scale: example.scale, tab.prompt: example.prompt, seed: example.seed}
         # Inputs that an example has no value for stay.
-        return values + [own.get(name, gr.skip()) for name in tab.inputs]
+        values |= {tab.inputs[name]: value for name, value in own.items()}
+        marked = {shown: gr.update(selected_index=chosen)}
+        return {**values, **marked, **references.put_first(example.file, over=over)}
 
-    first, adapter = panel.references.slots[0].image, panel.adapters.choice
-    outputs = [first, adapter, panel.scale, tab.prompt, settings.seed, *tab.inputs.values()]
-    shown.select(fill, None, outputs, **ONE_BY_ONE)
+    chosen = gr.Number(visible=False)
+    outputs = [adapter, scale, tab.prompt, seed, shown, *tab.inputs.values(), *references.outputs]
+    # Only the event itself says which one it was, not what follows it.
+    pressed = shown.select(_index, None, chosen, **ONE_BY_ONE)
+    references.let_fill(pressed.success, fill, {"chosen": chosen}, outputs=outputs, **LATEST)
+    first = references.slots[0].image
+    first.change(None, [first, shown, chosen], shown, js=_UNMARK, **AT_ONCE)
+
+
+def _index(event: gr.SelectData) -> int:
+    return event.index

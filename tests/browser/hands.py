@@ -191,6 +191,12 @@ def press(page: Any, selector: str) -> None:
     page.wait_for_selector("#status .ipa-done:not([data-before])")
 
 
+def marked(page: Any, gallery: str) -> list[int]:
+    """Return the places of those pictures of a gallery that are shown as chosen."""
+    buttons = page.locator(f"{gallery} .grid-wrap button").all()
+    return [place for place, each in enumerate(buttons) if "selected" in each.get_attribute("class").split()]
+
+
 def drawn(page: Any, button: str) -> bytes:
     """Press a button that draws, and return the file of its first picture."""
     press(page, button)

@@ -53,6 +53,17 @@ def open_library(page: Any) -> None:
     rest(page)
 
 
+def draw_held(page: Any, prompt: str) -> None:
+    """Begin to draw one picture, which `may_end` holds, and go to the library meanwhile."""
+    page.get_by_role("tab", name="Text + image").click()
+    page.fill("#mix-prompt textarea", prompt)
+    page.fill("#count input[type=number]", "1")
+    page.click("#mix-generate")
+    page.wait_for_selector("#mix-stop:enabled")
+    page.get_by_role("tab", name="Library").click()
+    page.wait_for_selector(ITEMS)
+
+
 def counted(page: Any, count: int) -> None:
     page.wait_for_function("([items, n]) => document.querySelectorAll(items).length === n", arg=[ITEMS, count])
 
@@ -255,12 +266,7 @@ def test_on_a_phone_the_live_picture_does_not_lie_on_it(open_page: Any) -> None:
 @pytest.mark.parametrize("stop", ["Escape", "#mix-stop"])
 def test_what_is_drawn_is_stopped_from_here(open_page: Any, shoot: Any, may_end: Event, stop: str) -> None:
     page = open_page(width=390, height=740)
-    page.get_by_role("tab", name="Text + image").click()
-    page.fill("#mix-prompt textarea", "a cat")
-    page.click("#mix-generate")
-    page.wait_for_selector("#mix-stop:enabled")
-    page.get_by_role("tab", name="Library").click()
-    page.wait_for_selector(ITEMS)
+    draw_held(page, "a cat")
     assert page.is_visible("#mix-stop")
     assert not page.is_visible("#mix-prompt") and not page.is_visible("#mix-generate"), "nothing is made here"
     shoot(page)
@@ -274,13 +280,7 @@ def test_what_is_drawn_is_stopped_from_here(open_page: Any, shoot: Any, may_end:
 
 def test_what_is_drawn_meanwhile_is_shown_when_it_is_there(open_page: Any, may_end: Event) -> None:
     page = open_page()
-    page.get_by_role("tab", name="Text + image").click()
-    page.fill("#mix-prompt textarea", "a green robot")
-    page.fill("#count input[type=number]", "1")
-    page.click("#mix-generate")
-    page.wait_for_selector("#mix-stop:enabled")
-    page.click("#tab-library-button")
-    page.wait_for_selector(ITEMS)
+    draw_held(page, "a green robot")
     tick(page, "a red frog")
     before = page.locator(ITEMS).count()
     may_end.set()
@@ -294,11 +294,7 @@ def test_whoever_looks_at_older_ones_is_left_there(
 ) -> None:
     monkeypatch.setattr("ipa_app.ui.library.ON_A_PAGE", 2)
     page = open_page()
-    page.get_by_role("tab", name="Text + image").click()
-    page.fill("#mix-prompt textarea", "a blue robot")
-    page.click("#mix-generate")
-    page.wait_for_selector("#mix-stop:enabled")
-    page.click("#tab-library-button")
+    draw_held(page, "a blue robot")
     page.click("#library-older:enabled")
     page.wait_for_selector("#library-newer:enabled")
     shown = page.inner_text("#library-note")
@@ -358,3 +354,27 @@ def test_in_presentation_mode_every_tab_is_in_sight_but_the_library(open_page: A
     page.click("#tasks .overflow-menu > button")
     beside = page.locator("#tasks .overflow-dropdown button:visible").all_inner_texts()
     assert [*shown.all_inner_texts(), *beside] == names
+
+
+def test_what_is_ticked_and_still_there_stays_ticked_when_the_page_is_loaded_anew(
+    open_page: Any, library_app: tuple[str, Library]
+) -> None:
+    page, pictures = open_page(), library_app[1].pictures
+    open_library(page)
+    tick(page, "a red frog", "a purple cat")
+    lost = page.locator(ITEMS).filter(has=page.get_by_label("Tick: a red frog", exact=True))
+    deletion = pictures.delete([lost.get_attribute("data-name")])
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    page.wait_for_function("document.querySelector('.ipa-ticked > span').innerText === '1 ticked'")
+    assert page.get_by_label("Tick: a purple cat", exact=True).is_checked()
+    pictures.restore(deletion.id)
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    assert page.locator(f"{ITEMS} input:checked").count() == 1
+    page.get_by_role("button", name="Untick all").click()
+    page.reload()
+    page.wait_for_selector(ITEMS)
+    rest(page)
+    assert page.locator(f"{ITEMS} input:checked").count() == 0

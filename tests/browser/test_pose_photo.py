@@ -12,7 +12,7 @@ import pytest
 from ipa_app.engine.engine import Engine
 from ipa_app.pose.detectors import detectors
 from ipa_app.pose.presets import preset_pictures
-from tests.browser.hands import rest
+from tests.browser.hands import marked, rest
 from tests.dwpose_files import dwpose_files
 from tests.engine.conftest import TIMEOUT_S
 from tests.hub_fixtures import cache, point_at  # noqa: F401 - fixtures are found by being here
@@ -114,3 +114,24 @@ def test_a_picture_that_is_chosen_while_another_is_searched_stays(
     # A photo goes once its pose has been found.
     page.click("#pose-find")
     page.wait_for_selector("#pose-image img", state="detached")
+
+
+def test_a_preset_is_marked_for_as_long_as_it_is_the_pose(open_page: Any) -> None:
+    page, presets = open_page(), "#pose-presets"
+    page.get_by_role("tab", name="Pose").click()
+    nose = page.locator('#skeleton [aria-label="nose"]')
+    for place in (2, 1):
+        page.locator(f"{presets} .grid-wrap button").nth(place).click()
+        rest(page)
+        assert marked(page, presets) == [place]
+    nose.focus()
+    page.keyboard.press("ArrowUp")
+    rest(page)
+    assert marked(page, presets) == []
+    page.locator(f"{presets} .grid-wrap button").nth(1).click()
+    rest(page)
+    assert marked(page, presets) == [1]
+    page.set_input_files("#pose-image input[type=file]", str(next(iter(preset_pictures().values()))))
+    page.wait_for_selector("#pose-image img")
+    rest(page)
+    assert marked(page, presets) == []

@@ -24,6 +24,16 @@ COVERED = """(selectors) => selectors.filter((selector) => {
 })"""
 
 
+# Whether of the places where something can be said exactly these are to be seen.
+SEEN = """(expected) => {
+    const isSeen = (selector) => {
+        const { left, top, width, height } = document.querySelector(selector)?.getBoundingClientRect() ?? {};
+        return width && document.elementFromPoint(left + width / 2, top + height / 2)?.closest(selector);
+    };
+    return String(["#live-note", "#status", ".toast-body"].filter(isSeen)) === String(expected);
+}"""
+
+
 def place_of(page: Any, joint: str) -> tuple[float, float]:
     """Return a joint's place in the skeleton's picture, in pixels of the screen."""
     canvas = page.locator(SKELETON).bounding_box()
@@ -143,3 +153,25 @@ def test_a_message_lies_neither_on_the_tabs_nor_on_what_became_of_it(open_page: 
     rest(page)
     shoot(page)
     assert page.evaluate(COVERED, ["#tab-inpaint-button", "#status", "#inpaint-generate"]) == []
+
+
+def test_what_went_wrong_is_said_once_and_where_one_looks(open_page: Any, shoot: Any) -> None:
+    page = open_page(**PHONE)
+    page.check("#live input")
+    page.wait_for_selector("#live-picture img", state="attached")
+    page.tap("#reference button[aria-label='Remove Image']")
+    page.wait_for_selector("#live-note .ipa-failed")
+    said = page.inner_text("#live-note")
+    page.tap("#variation-generate")
+    page.wait_for_selector("#status .ipa-failed")
+    page.wait_for_function(SEEN, arg=["#status"])
+    page.wait_for_timeout(1000)  # a message comes gradually
+    assert page.evaluate(SEEN, ["#status"])
+    assert page.inner_text("#status") == said
+    shoot(page, "in sight")
+    assert said in page.inner_text(".toast-body[role=status]"), "a screen reader reads it out"
+    page.mouse.move(195, 400)
+    page.mouse.wheel(0, -5000)
+    page.wait_for_function(SEEN, arg=[".toast-body"])
+    shoot(page, "out of sight")
+    assert page.evaluate(COVERED, ["#tab-variation-button", "#variation-generate"]) == []

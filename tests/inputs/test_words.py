@@ -97,6 +97,7 @@ CASES: dict[str, Callable[[Studio], Said]] = {
         studio, "戴着(红色:1.3)帽子的猫，在海滩上", model="toybox"
     ),
     "Others among these: `红色斑马和猫`": lambda studio: draw(studio, "红色斑马和猫", model="toybox"),
+    "Signs alone, with Toybox: `!!! ---`, `🙂`": lambda studio: draw(studio, "!!! --- 🙂", model="toybox"),
 }
 
 

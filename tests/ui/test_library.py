@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from ipa_app.library.pictures import Pictures
-from ipa_app.ui.library import MOST_TICKED, ON_A_PAGE, LibraryPanel, LibraryView
+from ipa_app.ui.library import ON_A_PAGE, LibraryPanel, LibraryView
+from ipa_app.ui.library_pictures import MOST_TICKED
 from tests.engine.test_keeping import opened
 from tests.ui.page_parts import opened_page
 
@@ -221,6 +222,13 @@ def test_what_is_ticked_counts_once_and_has_an_end(view: LibraryView, panel: Lib
         with pytest.raises(Exception, match="At most 200 pictures"):
             act([name, *many])
     assert (pictures.folder / name).exists()
+
+
+def test_of_what_is_ticked_what_is_gone_is_found(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
+    one, two = save(pictures, 1), save(pictures, 2)
+    view.delete([two], [], *searched(panel))
+    assert view.gone([one, two, 3, *NOWHERE]) == [two, *NOWHERE]
+    assert view.gone(None) == []
 
 
 def test_what_is_gone_already_is_said_so_and_leaves_nothing_to_undo(

@@ -120,6 +120,17 @@ def test_what_is_told_of_as_a_command_is_not_named_word_by_word(
     assert all(f"the word {word}" in note for word in unknown)
 
 
+@pytest.mark.parametrize("prompt", ["!!! ---", "🙂", " ，。 ", "(!!!:1.3)"])
+def test_of_a_prompt_of_signs_alone_it_is_said_that_none_is_a_word(prompt: str, tiny_bundle_dir: Path) -> None:
+    entry = entry_from_folder(tiny_bundle_dir, name="toybox")
+    note = text_of(unknown_words_note(prompt, entry=entry))
+    assert note == f"“Words” has no word that {entry.title} knows."
+    assert text_of(unknown_words_note(prompt, entry=replace(entry, words={}))) == "", "it may know what signs mean"
+    assert "has no word" not in unknown_words_note(f"{prompt} a cat", entry=entry)
+    for silent in ("", "  ", None):
+        assert unknown_words_note(silent, entry=entry) == ""
+
+
 def test_the_page_lists_the_words_and_says_what_the_model_draws(tiny_bundle_dir: Path) -> None:
     entry = entry_from_folder(tiny_bundle_dir, name="toybox")
     assert "<li>frog</li>" in words_html(entry)

@@ -46,9 +46,10 @@ def spoken(*, only: str = "", besides: Sequence[str] = ()) -> str:
     return f' data-besides="{html.escape(" ".join(besides))}"' if besides else ""
 
 
-def said_in_toast(message: Message) -> str:
+def said_in_toast(message: Message, *, css_class: str = "") -> str:
     """Return a sentence as HTML for Gradio's toasts, which strip data attributes but keep `content`."""
-    return f'<span content="{_json((message,))}">{in_html(message)}</span>'
+    named = f' class="{css_class}"' if css_class else ""
+    return f'<span{named} content="{_json((message,))}">{in_html(message)}</span>'
 
 
 def known(messages: Iterable[str]) -> str:

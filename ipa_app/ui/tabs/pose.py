@@ -37,6 +37,12 @@ from ipa_app.ui.tabs.shared import Tab, TaskTab, Update, finish_tab, help_text, 
 from ipa_app.ui.turns import opening_turn
 from ipa_app.ui.uploads import file_path
 
+# A preset is marked as chosen for as long as it is the pose.
+_UNMARK = """(skeleton, picture, given) => {
+    const isThere = !picture && skeleton === given;
+    return { __type__: "update", ...(isThere ? {} : { selected_index: null }) };
+}"""
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Keypoints:
@@ -215,13 +221,17 @@ def _presets_gallery() -> gr.Gallery:
 def _connect(parts: _PoseParts) -> None:
     """Connect presets to the editor, and hide it while a picture sets the pose."""
     sheets = list(preset_sheets().values())
+    points, given = parts.keypoints, gr.Textbox(visible=False)
 
-    def chosen(event: gr.SelectData) -> tuple[str, None, str]:
-        return sheets[event.index].to_json(), None, ""
+    def chosen(event: gr.SelectData) -> Update:
+        text, marked = sheets[event.index].to_json(), gr.update(selected_index=event.index)
+        return {parts.presets: marked, given: text, parts.skeleton: text, parts.picture: None, points.notes: ""}
 
-    points = parts.keypoints
     canvas = [points.width, points.height]
-    parts.presets.select(chosen, None, [parts.skeleton, parts.picture, points.notes], **ONE_BY_ONE)
+    filled = [parts.presets, given, parts.skeleton, parts.picture, points.notes]
+    parts.presets.select(chosen, None, filled, **ONE_BY_ONE)
+    for change in (parts.skeleton.change, parts.picture.change):
+        change(None, [parts.skeleton, parts.picture, given], parts.presets, js=_UNMARK, **AT_ONCE)
     points.picture.upload(read_canvas, points.picture, canvas, preprocess=False, **LATEST)
     parts.picture.change(_step_aside, parts.picture, [parts.editing, parts.aside], preprocess=False, **LATEST_AT_ONCE)
     parts.back.click(lambda: None, None, parts.picture, **AT_ONCE)
