@@ -13,7 +13,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.imaging.cropping import fitted_size
 from ipa_app.messages import Message, titled
 from ipa_app.options import Option, options
-from ipa_app.ui.language.markup import said
+from ipa_app.ui.language.markup import said, said_in_toast
 from ipa_app.ui.pictures import keep_picture, show_anywhere
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ KEEP_IN_SIGHT = """
 AS_TEXT = "(...values) => JSON.stringify(values)"
 """For values that may name files. Sent as files, one that has been deleted would make Gradio refuse all the others."""
 
+_PICTURE_BOX = Path(__file__).with_name("picture_box.js")
 _DROPPED = "(dropped) => dropped"
 _EXCHANGED = """(there, exchanged) => {
     // Another picture may have been chosen meanwhile, or none.
@@ -137,6 +138,26 @@ def picture_input(
         done = box.upload(_exchanged, box, exchanged, preprocess=False, **LATEST)
         done.success(None, [box, exchanged], box, js=_EXCHANGED, **AT_ONCE)
     return box
+
+
+def choose_picture() -> gr.HTML:
+    """Lay out the button that chooses a picture for the box above it.
+
+    Its script also has every box keep its picture until there is another.
+    """
+    button = gr.HTML(
+        value="",
+        html_template=f'<button type="button" class="ipa-choose">{said(Message("page.reference_choose"))}</button>',
+        js_on_load=_PICTURE_BOX.read_text(encoding="utf-8"),
+        apply_default_css=False,
+        padding=False,
+    )
+    button.apply(_nothing_to_paste, **CHECKED)
+    return button
+
+
+def _nothing_to_paste() -> None:
+    gr.Info(said_in_toast(Message("page.nothing_to_paste")))
 
 
 def _exchanged(upload: Any) -> dict[str, str] | None:

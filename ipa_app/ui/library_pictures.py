@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import html
 import json
+import re
 from collections.abc import Iterable, Sequence
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
+from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError
 from ipa_app.library.index import Entry
 from ipa_app.messages import Message, english
@@ -19,6 +22,7 @@ from ipa_app.ui.pictures import inline_jpeg
 from ipa_app.ui.presentation import IS_PRESENTED
 
 MOST_TICKED = 200
+_NAMED = re.compile(rf"(\d\d)(\d\d)\d\d-({'|'.join(TASKS)})-")
 _SCRIPT = Path(__file__).with_name("library_pictures.js")
 
 TICKED = "(_, ...others) => [[...window.ipaTicked], ...others]"
@@ -46,18 +50,26 @@ def pictures_box() -> gr.HTML:
 
 
 def laid_out(pictures: Iterable[tuple[Entry, bytes]]) -> str:
-    """Return the HTML of pictures.
+    """Return the HTML of pictures, with a heading for each day.
 
     Args:
         pictures: the entry of each, and its thumbnail as a JPEG file.
     """
-    items = "".join(_item(entry, jpeg) for entry, jpeg in pictures)
-    return f'<ul class="ipa-library">{items}</ul>' if items else ""
+    days = groupby(pictures, key=lambda picture: picture[0].name.rpartition("/")[0])
+    return "".join(f"{_heading(day)}{_list(each)}" for day, each in days)
+
+
+def _heading(day: str) -> str:
+    return f'<h3 class="ipa-day">{html.escape(day)}</h3>' if day else ""
+
+
+def _list(pictures: Iterable[tuple[Entry, bytes]]) -> str:
+    return f'<ul class="ipa-library">{"".join(_item(entry, jpeg) for entry, jpeg in pictures)}</ul>'
 
 
 def _item(entry: Entry, jpeg: bytes) -> str:
     """Return the HTML of a picture with its tick and its heart; its caption and name are untrusted text."""
-    caption = entry.caption or entry.name.split("/")[-1]
+    caption = entry.caption or _name(entry.name.rpartition("/")[2])
     tick, heart, opens = (Message(f"library.item.{what}", caption=caption) for what in ("tick", "heart", "open"))
     return (
         f'<li data-name="{html.escape(entry.name)}">'
@@ -67,6 +79,15 @@ def _item(entry: Entry, jpeg: bytes) -> str:
         f'<button type="button" class="ipa-heart" aria-pressed="{str(entry.is_favourite).lower()}"'
         f"{attribute('aria-label', heart)}>♥</button></li>"
     )
+
+
+def _name(file: str) -> str:
+    """Return what to call a picture without a prompt: its task and time, which the library has put into its name."""
+    time_and_task = _NAMED.match(file)
+    if time_and_task is None:
+        return file
+    hour, minute, task = time_and_task.groups()
+    return Message("library.item.untitled", task=Message(f"page.{task}.tab"), time=f"{hour}:{minute}")
 
 
 def names_sent(ticked: Any) -> list[str]:

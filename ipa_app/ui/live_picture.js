@@ -1,11 +1,12 @@
 // Gradio runs this file as the body of a function of `element` and `watch`: `element` contains the live picture. Where the
 // columns are stacked, a live picture that is scrolled out of view floats over the page (style.css): large, or small in the
-// bar if it was pressed, or while it would cover a painting area or the skeleton.
+// bar if it was pressed, while it would cover what is painted or pressed there, or if it is outdated.
 
-const DRAWN_ON = ".pixi-target, .ipa-skel-picture";
+const IN_USE = ".pixi-target, .ipa-skel-picture, #result-actions, #sharing";
+const OUTDATED = "#live-note .ipa-failed";
 const box = element.closest("#live-picture");
 let isSmall = false;
-let isInsisted = false; // whether it was pressed to be large even over a drawing area
+let isInsisted = false; // whether it was pressed to be large even where it is in the way
 
 // Its rectangle while it is large, as in style.css.
 function lies() {
@@ -16,9 +17,10 @@ function lies() {
   return { left: right - width, right, top: bottom - height, bottom };
 }
 
-function isOverDrawing() {
+function isInTheWay() {
+  if (document.querySelector(OUTDATED)) return true;
   const { left, right, top, bottom } = lies();
-  return [...document.querySelectorAll(DRAWN_ON)].some((each) => {
+  return [...document.querySelectorAll(IN_USE)].some((each) => {
     const under = each.getBoundingClientRect(); // empty if it is not shown
     return under.width && under.left < right && under.right > left && under.top < bottom && under.bottom > top;
   });
@@ -27,7 +29,7 @@ function isOverDrawing() {
 const over = new AbortController();
 function look() {
   if (!box.isConnected) return over.abort();
-  const isOver = isOverDrawing();
+  const isOver = isInTheWay();
   isInsisted &&= isOver;
   box.toggleAttribute("data-small", isSmall || (isOver && !isInsisted));
 }
@@ -35,7 +37,7 @@ function look() {
 element.addEventListener("click", ({ target }) => {
   if (!target.closest(".ipa-live-size")) return;
   const wasSmall = box.hasAttribute("data-small");
-  isSmall = !wasSmall && !isOverDrawing();
+  isSmall = !wasSmall && !isInTheWay();
   isInsisted = wasSmall;
   look();
 });

@@ -17,7 +17,16 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.cropping import SquareMode, side_by_side, squares_for_clip
 from ipa_app.messages import Message
 from ipa_app.options import options
-from ipa_app.ui.controls import AS_TEXT, AT_ONCE, CHECKED, LATEST_AT_ONCE, Update, control, picture_input
+from ipa_app.ui.controls import (
+    AS_TEXT,
+    AT_ONCE,
+    CHECKED,
+    LATEST_AT_ONCE,
+    Update,
+    choose_picture,
+    control,
+    picture_input,
+)
 from ipa_app.ui.failures import explained
 from ipa_app.ui.form import PAINTED, open_upload, read_region, reference_name
 from ipa_app.ui.language.markup import said
@@ -298,6 +307,8 @@ def _slot(number: int, *, picture: Path | None) -> Slot:
             height=240 if is_first else 150,
             value=picture if is_first else None,
         )
+        if is_first:
+            choose_picture()
         square = _square_choice(number, image=image, picture=picture if is_first else None)
         weight = control(
             _DECLARED["weight"], label=weight_label(number), elem_id=f"weight-{number}", visible=not is_first

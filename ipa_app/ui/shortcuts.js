@@ -65,7 +65,7 @@ document.addEventListener("keydown", (event) => {
 // Where the tab bar is fixed to the window, the content of the chosen tab may be far out of view.
 document.addEventListener("click", ({ target }) => {
   const bar = target.closest("#tasks > .tab-wrapper");
-  if (!bar || !target.closest("[role=tab]") || getComputedStyle(bar).position !== "fixed") return;
+  if (!bar || !target.closest("[role=tab], .overflow-dropdown button") || getComputedStyle(bar).position !== "fixed") return;
   const card = bar.closest(".ipa-card");
   const { top } = card.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) card.scrollIntoView();

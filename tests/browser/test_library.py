@@ -15,8 +15,10 @@ from PIL import Image
 from ipa_app.library.library import Library
 from tests.browser.hands import RESULTS, body, expect_values, press, rest, slow_line
 from tests.browser.test_accessibility import violations
+from tests.browser.test_presentation import load_presented
 from tests.engine.test_keeping import opened
 from tests.ui.serving import served
+from tests.waiting import until
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
 
@@ -339,6 +341,19 @@ def test_what_is_looked_for_stays_when_the_page_is_loaded_anew(open_page: Any) -
     assert page.input_value("#sets-name :is(input, textarea)") == "My toys"
     page.locator("#library-words").locator("textarea, input").fill("")
     counted(page, every)
+
+
+def test_in_presentation_mode_every_tab_is_in_sight_but_the_library(open_page: Any) -> None:
+    page = open_page()
+    load_presented(page)
+    names, shown = ["Variation", "Text + image", "Inpaint", "Pose"], page.locator("#tasks [role=tab]:visible")
+    for width in (1920, 1440, 1366, 1280, 1024, 820, 390):
+        page.set_viewport_size({"width": width, "height": 800})
+        until(lambda: shown.all_inner_texts() == names, f"the tabs at {width}: {shown.all_inner_texts()}")
+    page.set_viewport_size({"width": 200, "height": 800})
+    page.click("#tasks .overflow-menu > button")
+    beside = page.locator("#tasks .overflow-dropdown button:visible").all_inner_texts()
+    assert [*shown.all_inner_texts(), *beside] == names
 
 
 def test_what_is_ticked_and_still_there_stays_ticked_when_the_page_is_loaded_anew(

@@ -76,7 +76,7 @@ def test_errors(say: Say) -> None:
     start = refusal(GenerateRequest, task="mix", prompt="a", start=0.5, end=0.5)
     assert say(start) == "图片的作用从步数的 0.5 处开始、到 0.5 处结束：结束必须晚于开始。"
     end = refusal(GenerateRequest, task="mix", prompt="a", control_end=3)
-    assert say(end) == "姿势的作用的结束是 3，应为 0 到 1 之间的数。"
+    assert say(end) == "姿势作用的结束是 3，应为 0 到 1 之间的数。"
     prompt = refusal(GenerateRequest, task="mix", prompt="a" * 2001)
     assert say(prompt) == "文字有 2001 个字符，最多只能有 2000 个。"
     assert "蒙版" in say(Message("request.no_mask"))

@@ -159,3 +159,30 @@ def test_a_transparent_picture_says_what_becomes_of_it(open_page: Any, shoot: An
     page.wait_for_selector("#inpaint-note .ipa-note")
     assert page.inner_text("#inpaint-note") == "这张图有透明的地方，模型看到的是白色，结果里仍然透明。"
     shoot(page)
+
+
+@pytest.mark.parametrize("button", ["#reference .source-selection button >> nth=0", ".ipa-choose"])
+def test_the_picture_that_is_there_stays_until_another_is_chosen(open_page: Any, photo: Path, button: str) -> None:
+    page = open_page()
+    there = page.get_attribute("#reference img", "src")
+    with page.expect_file_chooser() as chooser:
+        page.click(button)
+    assert page.get_attribute("#reference img", "src") == there
+    chooser.value.set_files(str(photo))
+    page.wait_for_selector("#reference img[src*='photo']")
+
+
+def test_a_picture_is_pasted_and_without_one_in_the_clipboard_nothing_is_lost(open_page: Any) -> None:
+    page = open_page()
+    there = page.get_attribute("#reference img", "src")
+    paste = "#reference .source-selection button >> nth=1"
+    page.click(paste)  # the browser has not been asked for the clipboard yet, and refuses it
+    page.get_by_text("There is no picture in the clipboard").wait_for()
+    assert page.get_attribute("#reference img", "src") == there
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.evaluate("""async () => {
+        const picture = await (await fetch(document.querySelector("#reference img").src)).blob();
+        await navigator.clipboard.write([new ClipboardItem({ "image/png": picture })]);
+    }""")
+    page.click(paste)
+    page.wait_for_selector("#reference img[src*='pasted.png']")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -140,6 +141,20 @@ def test_what_files_say_of_themselves_is_only_text(view: LibraryView, panel: Lib
     shown = view.look(*searched(panel))[panel.pictures]
     assert "<img src=x" not in shown
     assert shown.count("<img") == 1
+
+
+def test_pictures_stand_under_their_day_and_without_a_prompt_are_called_by_task_and_time(
+    view: LibraryView, panel: LibraryPanel, pictures: Pictures
+) -> None:
+    names = [save(pictures, seed, prompt="") for seed in (1, 2, 90_000)]  # the last one a day later
+    shown = view.look(*searched(panel))[panel.pictures]
+    days = re.findall(r"<h3[^>]*>([^<]*)</h3>", shown)
+    assert days == sorted({name.split("/")[0] for name in names}, reverse=True)
+    for name in names:
+        hour, minute = name.split("/")[1][:2], name.split("/")[1][2:4]
+        assert f'title="Text + image, {hour}:{minute}"' in shown
+    (pictures.folder / "from-elsewhere.png").write_bytes((pictures.folder / names[0]).read_bytes())
+    assert 'title="from-elsewhere.png"' in view.look(*searched(panel))[panel.pictures]
 
 
 def test_deleting_can_be_undone_step_by_step(view: LibraryView, panel: LibraryPanel, pictures: Pictures) -> None:
