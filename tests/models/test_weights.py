@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ipa_app.adapter import check_adapter
+from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.models.weights import find_weights, read_header
 
@@ -127,7 +127,7 @@ def test_a_pytorch_file_that_holds_itself_is_read_to_its_end(tmp_path: Path) -> 
     torch.save(content, tmp_path / "model.bin")
     assert list(read_header(tmp_path / "model.bin")) == ["a.weight"]
     with pytest.raises(UserError, match=r"^model\.bin is not a plain weights file"):
-        check_adapter(tmp_path / "model.bin")
+        read_layout(tmp_path / "model.bin")
 
 
 @pytest.mark.parametrize(
