@@ -28,7 +28,6 @@ from ipa_app.messages import Message
 
 T = TypeVar("T")
 
-
 MOST_TENSORS = 1024
 """Five times as many as an SDXL adapter has."""
 

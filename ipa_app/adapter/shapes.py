@@ -20,6 +20,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 """By the tensors' names."""
 
 MOST_TOKENS = 1024
+"""More tokens of one picture than any image encoder has patches would only fill memory."""
 
 
 class LayoutError(Exception):
