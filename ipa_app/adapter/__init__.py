@@ -5,8 +5,8 @@ This package knows nothing of pipelines, requests or pages. `install_processors`
 `ImagePromptBatch` and passed as `cross_attention_kwargs={"image_prompt": batch}`. Words for parts of the picture work
 the same way: one `RegionalPrompt` each, stacked into a `RegionalPromptBatch` and passed as `"regional_prompt"`.
 
-The modules that read only a file's header (`header`, `layout`, `fitting`) need no PyTorch. It is imported with the
-first name that is asked of this package, and not before.
+The modules that read only a file's header (`header`, `layout`, `shapes`, `fitting`) need no PyTorch. It is imported
+with the first name that is asked of this package, and not before.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from ipa_app.adapter.attention import IPAttnProcessor, install_processors
     from ipa_app.adapter.features import ImageFeatures, encode_image
-    from ipa_app.adapter.files import AdapterFile, check_adapter, load_adapter, read_adapter, save_adapter
+    from ipa_app.adapter.files import AdapterFile, load_adapter, read_adapter, save_adapter
     from ipa_app.adapter.fitting import check_base, check_encoder
     from ipa_app.adapter.image_prompt import ImagePrompt, ImagePromptBatch
     from ipa_app.adapter.ip_adapter import IPAdapter
@@ -37,7 +37,6 @@ __all__ = [
     "RegionalPrompt",
     "RegionalPromptBatch",
     "attention_layers",
-    "check_adapter",
     "check_base",
     "check_encoder",
     "encode_image",

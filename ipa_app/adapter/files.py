@@ -11,10 +11,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ipa_app.adapter.fitting import check_base
-from ipa_app.adapter.header import Header, header_of, read_header, read_tensors
+from ipa_app.adapter.header import header_of, read_tensors
 from ipa_app.adapter.ip_adapter import PROJECTIONS, IPAdapter
 from ipa_app.adapter.layers import attention_layers
-from ipa_app.adapter.layout import AdapterLayout, LayoutError, check_complete, check_tokens, layout_of, published_form
+from ipa_app.adapter.layout import AdapterLayout, layout_of, published_form
 from ipa_app.errors import UserError
 from ipa_app.runtime import written_whole
 
@@ -23,48 +23,31 @@ if TYPE_CHECKING:
 
     from diffusers import UNet2DConditionModel
 
-    from ipa_app.adapter.projection import ImageProjection
-
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class AdapterFile(AdapterLayout):
     """The checked content of an adapter file.
 
     Attributes:
-        num_tokens: image tokens per picture.
         tensors: its weights, in the flat published form.
     """
 
-    num_tokens: int
     tensors: Mapping[str, Tensor]
-
-
-def check_adapter(path: Path | str) -> AdapterLayout:
-    """Check from its header that an adapter file is complete, and return its layout; its weights are not read.
-
-    Args:
-        path: a `.safetensors` or a PyTorch file, recognised by its content.
-
-    Raises:
-        UserError: there is no such file, it holds more than tensors, or it is not a known kind of adapter.
-    """
-    layout, _ = _checked(Path(path), read_header(Path(path)))
-    return layout
 
 
 def read_adapter(path: Path | str) -> AdapterFile:
     """Read an adapter file and check that it is complete; no code in it is ever run.
 
     Args:
-        path: as for `check_adapter`.
+        path: as for `read_layout`.
 
     Raises:
-        UserError: as `check_adapter`.
+        UserError: as `read_layout`.
     """
     tensors = read_tensors(Path(path))
-    layout, projection = _checked(Path(path), header_of(tensors))
+    layout = layout_of(Path(path), header_of(tensors))
     told = {field.name: getattr(layout, field.name) for field in fields(AdapterLayout)}
-    return AdapterFile(**told, num_tokens=projection.num_tokens, tensors=published_form(tensors))
+    return AdapterFile(**told, tensors=published_form(tensors))
 
 
 def load_adapter(path: Path | str, unet: UNet2DConditionModel) -> IPAdapter:
@@ -85,7 +68,7 @@ def build_adapter(file: AdapterFile, unet: UNet2DConditionModel) -> IPAdapter:
     layers = attention_layers(unet)
     check_base(file, layers)
     with torch.device("meta"):
-        adapter = IPAdapter(_projection(file, header_of(file.tensors)), layers).to(unet.dtype)
+        adapter = IPAdapter(PROJECTIONS[file.kind](file.sizes), layers).to(unet.dtype)
     # Copied, not assigned: safetensors memory-maps files, and an adapter must not depend on its file.
     adapter = adapter.to_empty(device=unet.device)
     adapter.load_state_dict(dict(file.tensors))
@@ -128,26 +111,6 @@ def write_tensors(tensors: Mapping[str, Tensor], path: Path, *, metadata: Mappin
     """
     with written_whole(path) as part:
         save_file(dict(tensors), part, metadata=None if metadata is None else dict(metadata))
-
-
-def _checked(path: Path, header: Header) -> tuple[AdapterLayout, ImageProjection]:
-    """Return a file's layout, from its header as stored, and its projection on the meta device (it takes no memory)."""
-    layout = layout_of(path, header)
-    published = published_form(header)
-    try:
-        with torch.device("meta"):
-            projection = _projection(layout, published)
-            expected = header_of(IPAdapter(projection, layout.layers).state_dict())
-        check_complete(published, expected, kind=layout.kind)
-        check_tokens(projection.num_tokens)
-    except LayoutError as error:
-        raise error.of(path) from None
-    return layout, projection
-
-
-def _projection(layout: AdapterLayout, header: Header) -> ImageProjection:
-    projection = PROJECTIONS[layout.kind]
-    return projection(projection.sizes_in(layout, header))
 
 
 def _nest(tensors: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

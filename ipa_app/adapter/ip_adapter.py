@@ -12,8 +12,9 @@ from torch import nn
 from ipa_app.adapter.image_prompt import ImagePrompt, KeyValue
 from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
 from ipa_app.adapter.layers import AttentionLayer, attention_layers, text_projections
-from ipa_app.adapter.projection import ImageProjection, ImageProjModel, MLPProjModel, ProjectionSizes
+from ipa_app.adapter.projection import ImageProjection, ImageProjModel, MLPProjModel
 from ipa_app.adapter.resampler import Resampler
+from ipa_app.adapter.shapes import ProjectionSizes
 from ipa_app.errors import UserError
 
 if TYPE_CHECKING:

@@ -28,8 +28,7 @@ class AttentionLayer:
     """One text cross-attention layer.
 
     Attributes:
-        index: position in `list(unet.attn_processors)`, the number in published keys: odd, as
-            self-attention takes the even ones; blocks in the order down, up, mid.
+        index: the number in published keys; see `numbered`.
         name: the processor's name, such as `mid_block.attentions.0.transformer_blocks.0.attn2.processor`.
         hidden_size: width of keys and values.
         cross_attention_dim: width of the tokens that keys and values are computed from.
@@ -62,15 +61,11 @@ def attention_layers(unet: UNet2DConditionModel) -> tuple[AttentionLayer, ...]:
 
     Raises:
         UserError: the model has no such layer.
-
-    Source: tencent-ailab/IP-Adapter, ip_adapter.py `load_ip_adapter`: a ModuleList over
-    `unet.attn_processors.values()`, whose positions are the keys in the file.
     """
     layers = []
-    for index, name in enumerate(unet.attn_processors):
-        if is_cross_attention(name):
-            to_k, _ = text_projections(unet, name)
-            layers.append(AttentionLayer(index, name, to_k.out_features, to_k.in_features))
+    for name, index in numbered(filter(is_cross_attention, unet.attn_processors)).items():
+        to_k, _ = text_projections(unet, name)
+        layers.append(AttentionLayer(index, name, to_k.out_features, to_k.in_features))
     if not layers:
         raise UserError("adapter.no_cross_attention")
     return tuple(layers)
@@ -89,7 +84,14 @@ def layers_in(header: Header) -> tuple[AttentionLayer, ...]:
 
 
 def numbered(names: Iterable[str]) -> dict[str, int]:
-    """Number cross-attention layers by name, in the order down, up, mid: the n-th (from 0) gets 2n + 1."""
+    """Number cross-attention layers by name, in the order down, up, mid: the n-th (from 0) gets 2n + 1.
+
+    In published files the numbers are positions in `list(unet.attn_processors)`, in which self-attention takes the even
+    ones. Blocks that have self-attention only (`AttnDownBlock2D`) would shift the others; they do not count here, nor
+    are any adapters published for such a UNet.
+
+    Source: diffusers loaders/unet.py `_convert_ip_adapter_attn_to_diffusers`, whose `key_id` grows by two.
+    """
 
     def order(name: str) -> tuple[int, list[int]]:
         return _BLOCKS[name.split(".")[0]], [int(number) for number in re.findall(r"\d+", name)]

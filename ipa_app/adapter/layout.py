@@ -12,35 +12,22 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from ipa_app.adapter.header import Header, TensorInfo, read_header
+from ipa_app.adapter.header import Header, read_header
 from ipa_app.adapter.kinds import KINDS
 from ipa_app.adapter.layers import AttentionLayer, numbered
-from ipa_app.errors import UserError
+from ipa_app.adapter.shapes import (
+    LayoutError,
+    ProjectionSizes,
+    adapter_shapes,
+    check_complete,
+    check_tokens,
+    projection_sizes,
+    size,
+)
 from ipa_app.messages import Message
 
 T = TypeVar("T")
 
-
-class LayoutError(Exception):
-    """What is wrong with an adapter file, found in its header, which does not know the file's name."""
-
-    def __init__(self, said: str, /, **values: object) -> None:
-        """Hold a message that still lacks the file's name.
-
-        Args:
-            said: key of the message, which has a placeholder {file}.
-            values: values of its other placeholders.
-        """
-        super().__init__(said)
-        self.key = said
-        self.values = values
-
-    def of(self, path: Path) -> UserError:
-        """Return it as a `UserError` with the name of its file."""
-        return UserError(self.key, file=path.name, **self.values)
-
-
-MOST_TOKENS = 1024
 MOST_TENSORS = 1024
 """Five times as many as an SDXL adapter has."""
 
@@ -62,33 +49,46 @@ _OTHER_SORTS = {
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class AdapterLayout:
-    """What an adapter file is, according to its header.
+    """What an adapter file is, according to its header, which has been checked to be complete.
 
     Attributes:
         path: of the file.
         kind: the name of its kind.
         layers: the layers it has keys and values for; their names are their numbers.
-        clip_dim: width of the image features that it takes.
+        sizes: of its projection.
         numel: number of elements of its tensors.
     """
 
     path: Path
     kind: str
     layers: tuple[AttentionLayer, ...]
-    clip_dim: int
+    sizes: ProjectionSizes
     numel: int
+
+    @property
+    def clip_dim(self) -> int:
+        """Width of the image features that it takes."""
+        return self.sizes.clip_dim
+
+    @property
+    def num_tokens(self) -> int:
+        """Image tokens per picture."""
+        return self.sizes.num_tokens
 
     @property
     def cross_attention_dim(self) -> int:
         """Width of its tokens, which shows the family of base models."""
-        return self.layers[0].cross_attention_dim
+        return self.sizes.cross_attention_dim
 
 
 def read_layout(path: Path) -> AdapterLayout:
-    """Read an adapter file's layout.
+    """Read an adapter file's layout from its header, and check that the file is complete; its weights are not read.
+
+    Args:
+        path: a `.safetensors` or a PyTorch file, recognised by its content.
 
     Raises:
-        UserError: it cannot be read, or is not a known kind of adapter.
+        UserError: there is no such file, it holds more than tensors, or is not a complete adapter of a known kind.
     """
     return layout_of(path, read_header(path))
 
@@ -97,20 +97,19 @@ def layout_of(path: Path, header: Header) -> AdapterLayout:
     """Return an adapter file's layout from its header, as stored.
 
     Raises:
-        UserError: it is not a known kind of adapter.
+        UserError: it is not a complete adapter of a known kind.
     """
     try:
         kind = adapter_kind(header)
         published = published_form(header)
         if len(published) > MOST_TENSORS:
             raise LayoutError("adapter.too_many_tensors", count=len(published), most=MOST_TENSORS)
-        return AdapterLayout(
-            path=path,
-            kind=kind,
-            layers=file_layers(published),
-            clip_dim=size(published, f"image_proj.{KINDS[kind].width_key}", 1),
-            numel=sum(tensor.numel for tensor in published.values()),
-        )
+        layers = file_layers(published)
+        sizes = projection_sizes(kind, published, cross_attention_dim=layers[0].cross_attention_dim)
+        check_complete(published, adapter_shapes(kind, sizes, layers), kind=kind)
+        check_tokens(sizes.num_tokens)
+        numel = sum(tensor.numel for tensor in published.values())
+        return AdapterLayout(path=path, kind=kind, layers=layers, sizes=sizes, numel=numel)
     except LayoutError as error:
         raise error.of(path) from None
 
@@ -170,47 +169,6 @@ def file_layers(header: Header) -> tuple[AttentionLayer, ...]:
     return tuple(layers)
 
 
-def size(header: Header, key: str, axis: int) -> int:
-    """Return the length of a tensor along an axis.
-
-    Raises:
-        LayoutError: the tensor is missing, has no such axis, or is empty along it.
-    """
-    if key not in header:
-        raise LayoutError("adapter.missing_key", key=key)
-    shape = header[key].shape
-    if axis >= len(shape) or shape[axis] == 0:
-        raise LayoutError("adapter.wrong_tensor", key=key, shape=_shape(header[key]))
-    return shape[axis]
-
-
-def check_complete(header: Header, expected: Header, *, kind: str) -> None:
-    """Compare all keys and shapes of a file in the published form with those of an adapter of its kind and sizes.
-
-    Raises:
-        LayoutError: a tensor is missing, surplus, of another shape or not floating-point.
-    """
-    for key, tensor in expected.items():
-        if key not in header:
-            raise LayoutError("adapter.missing_key", key=key)
-        if header[key].shape != tensor.shape:
-            raise LayoutError("adapter.wrong_shape", key=key, shape=_shape(header[key]), wanted=_shape(tensor))
-        if not header[key].is_floating:
-            raise LayoutError("adapter.not_floating", key=key, type=header[key].dtype)
-    if surplus := sorted(header.keys() - expected.keys()):
-        raise LayoutError("adapter.surplus_key", key=surplus[0], kind=kind)
-
-
-def check_tokens(num_tokens: int) -> None:
-    """Check that an adapter's tokens of one picture do not fill memory.
-
-    Raises:
-        LayoutError: it makes more tokens than any image encoder has patches.
-    """
-    if num_tokens > MOST_TOKENS:
-        raise LayoutError("adapter.too_many_tokens", tokens=num_tokens, most=MOST_TOKENS)
-
-
 def _not_an_adapter(header: Header) -> LayoutError:
     """Return the error for a file without an image projection, naming what it is instead."""
     sorts = [sort for sort, begins in _OTHER_SORTS.items() if any(key.startswith(begins) for key in header)]
@@ -235,7 +193,3 @@ def _number_processors(processors: Mapping[str, T]) -> dict[str, T]:
     matches = [(key, match) for key in processors if (match := _PROCESSOR_KEY.fullmatch(key))]
     numbers = numbered({match["name"] for _, match in matches})
     return {f"ip_adapter.{numbers[match['name']]}.{match['key']}": processors[key] for key, match in matches}
-
-
-def _shape(tensor: TensorInfo) -> str | Message:
-    return " x ".join(str(length) for length in tensor.shape) or Message("adapter.single_number")

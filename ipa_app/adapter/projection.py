@@ -6,40 +6,14 @@ the keys of published files.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar
 
 from torch import nn
 
-from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
-from ipa_app.adapter.layout import size
-
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ipa_app.adapter.header import Header
-    from ipa_app.adapter.layout import AdapterLayout
-
-
-@dataclass(frozen=True, kw_only=True)
-class ProjectionSizes:
-    """The sizes of a projection. The last three are for a Resampler only.
-
-    Attributes:
-        clip_dim: width of the image features that it takes.
-        cross_attention_dim: width of the tokens that it makes.
-        num_tokens: image tokens per picture.
-        depth: number of blocks.
-        heads: number of attention heads.
-        dim: inner width.
-    """
-
-    clip_dim: int
-    cross_attention_dim: int
-    num_tokens: int
-    depth: int = 4
-    heads: int = 12
-    dim: int = 12 * RESAMPLER_DIM_HEAD
+    from ipa_app.adapter.shapes import ProjectionSizes
 
 
 class ImageProjection(nn.Module):
@@ -60,24 +34,6 @@ class ImageProjection(nn.Module):
         self.cross_attention_dim = sizes.cross_attention_dim
         self.num_tokens = sizes.num_tokens
 
-    @classmethod
-    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes from a file.
-
-        Args:
-            layout: the file's layout.
-            header: its header in the published form.
-
-        Raises:
-            LayoutError: a tensor that shows one of them is missing.
-        """
-        del header
-        return ProjectionSizes(
-            clip_dim=layout.clip_dim,
-            cross_attention_dim=layout.cross_attention_dim,
-            num_tokens=KINDS[cls.kind].num_tokens,
-        )
-
 
 class ImageProjModel(ImageProjection):
     """The base projection: one pooled embedding becomes a few tokens.
@@ -91,12 +47,6 @@ class ImageProjModel(ImageProjection):
         super().__init__(sizes)
         self.proj = nn.Linear(sizes.clip_dim, sizes.num_tokens * sizes.cross_attention_dim)
         self.norm = nn.LayerNorm(sizes.cross_attention_dim)
-
-    @classmethod
-    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes, including the number of tokens: the reference code assumes 4, but the shapes may differ."""
-        sizes = super().sizes_in(layout, header)
-        return replace(sizes, num_tokens=max(1, size(header, "image_proj.proj.weight", 0) // sizes.cross_attention_dim))
 
     def forward(self, image_embeds: Tensor) -> Tensor:
         """Project pooled embeddings (batch, clip_dim) to tokens (batch, num_tokens, cross_attention_dim)."""

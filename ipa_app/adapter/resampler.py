@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING, cast
 
 import torch
@@ -10,14 +9,12 @@ import torch.nn.functional as F
 from torch import nn
 
 from ipa_app.adapter.kinds import RESAMPLER_DIM_HEAD
-from ipa_app.adapter.layout import size
-from ipa_app.adapter.projection import ImageProjection, ProjectionSizes
+from ipa_app.adapter.projection import ImageProjection
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from ipa_app.adapter.header import Header
-    from ipa_app.adapter.layout import AdapterLayout
+    from ipa_app.adapter.shapes import ProjectionSizes
 
 
 class PerceiverAttention(nn.Module):
@@ -84,17 +81,6 @@ class Resampler(ImageProjection):
                 [PerceiverAttention(dim=dim, dim_head=RESAMPLER_DIM_HEAD, heads=sizes.heads), feed_forward(dim)]
             )
             for _ in range(sizes.depth)
-        )
-
-    @classmethod
-    def sizes_in(cls, layout: AdapterLayout, header: Header) -> ProjectionSizes:
-        """Read the sizes, all of which follow from the shapes."""
-        return replace(
-            super().sizes_in(layout, header),
-            num_tokens=size(header, "image_proj.latents", 1),
-            dim=size(header, "image_proj.latents", 2),
-            heads=max(1, size(header, "image_proj.layers.0.0.to_q.weight", 0) // RESAMPLER_DIM_HEAD),
-            depth=len({key.split(".")[2] for key in header if key.startswith("image_proj.layers.")}),
         )
 
     def forward(self, hidden_states: Tensor) -> Tensor:

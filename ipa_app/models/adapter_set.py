@@ -1,7 +1,6 @@
 """The adapters that belong to no model: named when the program is started, or uploaded by visitors.
 
-Everybody may use those that IPA_ADAPTERS names. An uploaded adapter is private to its visitor. PyTorch is not imported
-here until a visitor uploads one.
+Everybody may use those that IPA_ADAPTERS names. An uploaded adapter is private to its visitor. No PyTorch in here.
 """
 
 from __future__ import annotations
@@ -94,8 +93,6 @@ class AdapterSet:
         Raises:
             UserError: it is too large, not an adapter, or does not fit the model.
         """
-        from ipa_app.adapter.files import check_adapter  # imports PyTorch
-
         size, most = file.stat().st_size, largest_added()
         if size > most:
             raise UserError(
@@ -105,7 +102,7 @@ class AdapterSet:
                 most=size_text(most),
                 variable=ADAPTERS_VARIABLE,
             )
-        layout = check_adapter(file)
+        layout = read_layout(file)
         name = "-".join(_NAME.findall(file.stem)).strip(".-")[:_LONGEST_NAME] or "adapter"
         with self._lock:
             self._base(entry).check(layout)

@@ -148,7 +148,7 @@ def usual_adapter(kind: str, file: Path) -> AdapterEntry:
 
 
 def adapter_files(folder: Path) -> list[Path]:
-    """List the files in a folder that could be adapters; if one is there in several formats, the first readable one."""
+    """List the files in a folder that could be adapters; if one is there in several formats, the first whole one."""
     files = [path for path in sorted(folder.glob("[!.]*")) if path.suffix.lower() in ENDINGS and path.is_file()]
     formats: dict[str, list[Path]] = {}
     for path in sorted(files, key=lambda path: ENDINGS.index(path.suffix.lower())):
@@ -157,13 +157,13 @@ def adapter_files(folder: Path) -> list[Path]:
 
 
 def _best(formats: list[Path]) -> Path:
-    """Return the first file that can be read, or else the first; a single one is not opened."""
-    return formats[0] if len(formats) == 1 else next(filter(_can_be_read, formats), formats[0])
+    """Return the first file that is a whole adapter, or else the first; a single one is not opened."""
+    return formats[0] if len(formats) == 1 else next(filter(_is_whole, formats), formats[0])
 
 
-def _can_be_read(path: Path) -> bool:
+def _is_whole(path: Path) -> bool:
     try:
-        read_header(path)
+        read_layout(path)
     except UserError as error:
         logger.info("%s; there is another format of it", error)
         return False

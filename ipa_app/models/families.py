@@ -151,17 +151,23 @@ class Family:
         del pipeline
         return False
 
-    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode_text(
+        self, encoders: Sequence[Any], input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         """Encode token ids (B, E, L) as the pipelines do for the UNet.
 
         Args:
             encoders: the E text encoders.
             input_ids: from each encoder's tokenizer, on its device.
+            attention_mask: of the same shape; 0 for the padding after the end token, else 1. It counts for an encoder
+                whose config.json has `use_attention_mask`.
 
         Returns:
             Hidden states (B, L, D) for every token, and the pooled embeddings (B, P), if the UNet takes them.
         """
-        return encoders[0](input_ids[:, 0])[0], None
+        (encoder,) = encoders
+        mask = attention_mask[:, 0] if getattr(encoder.config, "use_attention_mask", False) else None
+        return encoder(input_ids[:, 0], attention_mask=mask)[0], None
 
     def time_ids(self, height: int, width: int) -> tuple[int, ...]:
         """Return the UNet's size conditions for a target that is a whole picture, in pixels; none here."""
@@ -221,9 +227,12 @@ class _StableDiffusionXL(Family):
             return None
         return {"text_embeds": pooled_text, "time_ids": time_ids}
 
-    def encode_text(self, encoders: Sequence[Any], input_ids: Tensor) -> tuple[Tensor, Tensor | None]:
+    def encode_text(
+        self, encoders: Sequence[Any], input_ids: Tensor, attention_mask: Tensor
+    ) -> tuple[Tensor, Tensor | None]:
         import torch
 
+        del attention_mask  # diffusers' pipelines for SDXL have none
         ids = input_ids.unbind(1)
         outputs = [encoder(part, output_hidden_states=True) for encoder, part in zip(encoders, ids, strict=True)]
         return torch.cat([output.hidden_states[-2] for output in outputs], dim=-1), outputs[-1].text_embeds

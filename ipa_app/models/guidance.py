@@ -17,6 +17,8 @@ import torch
 from diffusers import DiffusionPipeline
 from torch import Tensor, nn
 
+_RESIDUALS = ("down_block_additional_residuals", "mid_block_additional_residual")
+
 
 class GuidedSteps:
     """Which rows of a call are computed at its current step. Belongs to one call, like an `ImagePromptBatch`."""
@@ -69,7 +71,8 @@ class GuidedSteps:
         added_cond_kwargs: Mapping[str, Tensor] | None = None,
         **others: Any,
     ) -> tuple[Tensor]:
-        """Predict the noise of all rows; a ControlNet's residuals come from `_controlnet`, for the needed rows only."""
+        """Predict the noise of all rows from the needed ones."""
+        others |= {name: self._residuals(others[name]) for name in _RESIDUALS if name in others}
         if cross_attention_kwargs and not self._is_whole:
             cross_attention_kwargs = {name: each.of_rows(self._needed) for name, each in cross_attention_kwargs.items()}
         (noise,) = unet(
@@ -82,26 +85,20 @@ class GuidedSteps:
         )
         return (noise if self._is_whole else noise.index_select(0, self._places.to(noise.device)),)
 
-    def _controlnet(
-        self,
-        controlnet: nn.Module,
-        sample: Tensor,
-        timestep: Tensor,
-        *,
-        encoder_hidden_states: Tensor,
-        controlnet_cond: Tensor,
-        added_cond_kwargs: Mapping[str, Tensor] | None = None,
-        **others: Any,
-    ) -> Any:
-        """Compute the ControlNet's residuals for the needed rows."""
-        return controlnet(
-            self._rows(sample),
-            timestep,
-            encoder_hidden_states=self._rows(encoder_hidden_states),
-            controlnet_cond=self._condition(controlnet_cond),
-            added_cond_kwargs=self._rows_of_each(added_cond_kwargs),
-            **others,
-        )
+    def _controlnet(self, controlnet: nn.Module, sample: Tensor, timestep: Tensor, **others: Any) -> Any:
+        """Compute the ControlNet's residuals for the needed rows.
+
+        In guess mode, which those with pooled residuals always have, the pipeline passes the conditional rows only,
+        which are needed in every step, and adds zeros for the unconditional ones itself.
+        """
+        if others["guess_mode"]:
+            return controlnet(sample, timestep, **others)
+        others |= {
+            "encoder_hidden_states": self._rows(others["encoder_hidden_states"]),
+            "controlnet_cond": self._condition(others["controlnet_cond"]),
+            "added_cond_kwargs": self._rows_of_each(others.get("added_cond_kwargs")),
+        }
+        return controlnet(self._rows(sample), timestep, **others)
 
     def _condition(self, values: Tensor) -> Tensor:
         """Select the needed rows of a tensor that is the same in every step; the same rows give the same tensor."""
@@ -114,6 +111,15 @@ class GuidedSteps:
 
     def _rows(self, values: Tensor) -> Tensor:
         return values if self._is_whole else values.index_select(0, self._needed.to(values.device))
+
+    def _residuals(self, values: Tensor | Sequence[Tensor]) -> Tensor | list[Tensor]:
+        """Select the needed rows of a ControlNet's residuals, unless `_controlnet` has computed no others."""
+        if isinstance(values, Tensor):
+            return self._residual(values)
+        return [self._residual(each) for each in values]
+
+    def _residual(self, values: Tensor) -> Tensor:
+        return values if len(values) == len(self._needed) else self._rows(values)
 
     def _rows_of_each(self, values: Mapping[str, Tensor] | None) -> dict[str, Tensor] | None:
         return None if values is None else {name: self._rows(each) for name, each in values.items()}

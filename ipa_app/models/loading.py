@@ -26,6 +26,7 @@ from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.compiling import UNetCompiler
 from ipa_app.models.controlnet import ControlNetFiles, ResidentControlNets, largest_numel, open_controlnet
 from ipa_app.models.entry import ControlNetEntry
+from ipa_app.models.families import class_name
 from ipa_app.models.fast_way import ResidentFastWay
 from ipa_app.models.image_encoder import ImageEncoder, read_processor
 from ipa_app.models.latents import tile
@@ -138,8 +139,7 @@ def _looked_at(entry: ModelEntry) -> _Files:
     source = open_source(entry)
     unet = source.unet_layout()
     encoder = None if entry.image_encoder is None else ImageEncoder(entry.image_encoder, entry.title)
-    folder = source.folder / "safety_checker"
-    checker = None if find_weights(folder, prefer_half=False) is None else Part(folder, entry.title)
+    checker = _safety_checker(source)
     files = _Files(
         entry=entry,
         source=source,
@@ -152,6 +152,13 @@ def _looked_at(entry: ModelEntry) -> _Files:
         if part is not None:
             part.check()
     return files
+
+
+def _safety_checker(source: Source) -> Part | None:
+    """Return a model's safety checker; None if its folder or its model_index.json, as diffusers has it, has none."""
+    folder = source.folder / "safety_checker"
+    is_named = class_name(source.index, "safety_checker") is not None
+    return Part(folder, source.title) if is_named and find_weights(folder, prefer_half=False) else None
 
 
 def _open_controlnet(

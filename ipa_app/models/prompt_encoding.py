@@ -166,8 +166,9 @@ def _encode(family: Family, pipeline: Any, texts: Sequence[str], *, device: torc
     rows = [chunks for prompt in prompts for chunks in prompt]
 
     def encode(rows: Sequence[Sequence[Chunk]]) -> tuple[Tensor, Tensor | None]:
-        ids = [[_input_ids(chunk, each) for chunk, each in zip(row, tokenizers, strict=True)] for row in rows]
-        return family.encode_text(encoders, torch.tensor(ids, device=device))
+        read = [[_input_ids(chunk, each) for chunk, each in zip(row, tokenizers, strict=True)] for row in rows]
+        ids, mask = torch.tensor(read, device=device).unbind(2)
+        return family.encode_text(encoders, ids, mask)
 
     states, pooled = encode(rows)
     weights = _weights(rows, states, encoders)
@@ -188,9 +189,11 @@ def _paired(prompts: Sequence[list[Chunk]]) -> list[list[Chunk]]:
     return [list(row) for row in zip(*padded, strict=True)]
 
 
-def _input_ids(chunk: Chunk, tokenizer: Any) -> list[int]:
+def _input_ids(chunk: Chunk, tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return a chunk's token ids, with padding, and their attention mask."""
     ids = [tokenizer.bos_token_id, *chunk.ids, tokenizer.eos_token_id]
-    return ids + [tokenizer.pad_token_id] * (tokenizer.model_max_length - len(ids))
+    padding = tokenizer.model_max_length - len(ids)
+    return ids + [tokenizer.pad_token_id] * padding, [1] * len(ids) + [0] * padding
 
 
 def _weights(rows: Sequence[Sequence[Chunk]], states: Tensor, encoders: Sequence[Any]) -> Tensor | None:

@@ -28,12 +28,12 @@ logger = logging.getLogger(__name__)
 _PIECE = r"(?:-(?P<piece{0}>\d+)-of-(?P<pieces{0}>\d+))?"
 _WEIGHT_FILE = re.compile(
     r"(?:diffusion_pytorch_model|pytorch_model|model)"
-    rf"{_PIECE.format(1)}(?:\.(?P<variant>\w+))?{_PIECE.format(2)}\.(?P<kind>safetensors|bin)"
+    rf"{_PIECE.format(1)}(?:\.(?P<variant>[\w-]+?))?{_PIECE.format(2)}\.(?P<kind>safetensors|bin)"
 )
 # In order of preference; other variants come after these, and the one not meant for drawing comes last.
 _FOR_HALF = ("fp16", "bf16", None, "fp32", "ema")
 _FOR_SINGLE = (None, "fp32", "ema", "fp16", "bf16")
-_LAST = "non_ema"
+_LAST = ("non_ema", "non-ema")
 # No header of a real file comes near this, even with pictures in its metadata; a larger one is something else.
 _LARGEST_HEADER = 100 * 2**20
 
@@ -174,7 +174,7 @@ def find_weights(folder: Path, *, prefer_half: bool) -> WeightFiles | None:
 def _rank(variant: str | None, order: tuple[str | None, ...]) -> tuple[int, str]:
     if variant in order:
         return order.index(variant), ""
-    return len(order) + (variant == _LAST), str(variant)
+    return len(order) + (variant in _LAST), str(variant)
 
 
 def read_header(path: Path, *, pickles: bool = True) -> Header:

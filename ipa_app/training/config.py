@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal, get_args
 
 from ipa_app.adapter.kinds import KINDS, RESAMPLER_DIM_HEAD
-from ipa_app.adapter.layout import MOST_TOKENS
+from ipa_app.adapter.shapes import MOST_TOKENS
 from ipa_app.errors import UserError
 from ipa_app.options import check_options, option
 

@@ -71,8 +71,12 @@ class FrozenEncoder:
     @torch.no_grad()
     def text_states(self, input_ids: Tensor) -> TextStates:
         """Encode token ids (B, E, L) with the text encoders."""
-        base = self._base
-        return TextStates(*base.family.encode_text(base.text_encoders, input_ids.to(self.device)))
+        base, ids = self._base, input_ids.to(self.device)
+        ends = torch.tensor([tokenizer.eos_token_id for tokenizer in base.tokenizers], device=self.device)
+        is_end = (ids == ends[:, None]).long()
+        # What comes after the first end token is padding, which may be end tokens, too.
+        mask = (is_end.cumsum(-1) - is_end == 0).long()
+        return TextStates(*base.family.encode_text(base.text_encoders, ids, mask))
 
     @torch.no_grad()
     def image_features(self, clip_pixels: Tensor) -> ImageFeatures:

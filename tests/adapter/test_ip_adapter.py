@@ -11,8 +11,8 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor
 
 from ipa_app.adapter import ImagePromptBatch, IPAdapter, attention_layers, install_processors
-from ipa_app.adapter.projection import ProjectionSizes
 from ipa_app.adapter.resampler import Resampler
+from ipa_app.adapter.shapes import ProjectionSizes
 from ipa_app.errors import UserError
 from tests.adapter.conftest import new_adapter
 from tests.tiny_models import CLIP_HIDDEN, CLIP_PROJECTION, tiny_unet

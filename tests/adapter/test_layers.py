@@ -9,6 +9,7 @@ from diffusers import UNet2DConditionModel
 from ipa_app.adapter import attention_layers
 from ipa_app.adapter.header import header_of
 from ipa_app.adapter.layers import layers_in
+from tests.tiny_models import tiny_unet
 
 
 @pytest.mark.parametrize("name", ["unet", "sdxl_unet"])
@@ -18,6 +19,19 @@ def test_a_header_tells_the_layers_of_its_unet(request: pytest.FixtureRequest, n
     model: UNet2DConditionModel = request.getfixturevalue(name)
     weights = {f"{prefix}{key}": tensor for key, tensor in reversed(model.state_dict().items())}
     assert layers_in(header_of(weights)) == attention_layers(model)
+
+
+def test_blocks_of_self_attention_alone_shift_no_number() -> None:
+    """Whether the layers are listed from the UNet, as when an adapter is trained, or from its file, as when offered."""
+    config = {
+        **tiny_unet().config,
+        "down_block_types": ("CrossAttnDownBlock2D", "AttnDownBlock2D"),
+        "up_block_types": ("AttnUpBlock2D", "CrossAttnUpBlock2D"),
+    }
+    model = UNet2DConditionModel.from_config(config)
+    layers = attention_layers(model)
+    assert [layer.index for layer in layers] == [1, 3, 5, 7]
+    assert layers_in(header_of(model.state_dict())) == layers
 
 
 def test_what_is_no_projection_of_tokens_is_left_out() -> None:

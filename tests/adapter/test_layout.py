@@ -11,7 +11,8 @@ from safetensors.torch import save_file
 
 from ipa_app.adapter.ip_adapter import PROJECTIONS
 from ipa_app.adapter.kinds import KINDS, USUAL_NAMES
-from ipa_app.adapter.layout import MOST_TOKENS, LayoutError, check_tokens, read_layout
+from ipa_app.adapter.layout import read_layout
+from ipa_app.adapter.shapes import MOST_TOKENS, LayoutError, check_tokens
 from ipa_app.errors import UserError
 from tests.adapter_files import PUBLISHED, published_shapes, write_shapes
 

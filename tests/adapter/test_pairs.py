@@ -8,8 +8,8 @@ from __future__ import annotations
 import pytest
 from transformers import CLIPVisionConfig
 
-from ipa_app.adapter import attention_layers, check_adapter, check_base, check_encoder
-from ipa_app.adapter.layout import AdapterLayout
+from ipa_app.adapter import attention_layers, check_base, check_encoder
+from ipa_app.adapter.layout import AdapterLayout, read_layout
 from ipa_app.errors import UserError
 from tests.adapter_files import PUBLISHED, TOWERS, published_shapes, published_unet, write_shapes
 
@@ -22,7 +22,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, AdapterLayout]:
     """Return the layout of each published file, as read from its header."""
     folder = tmp_path_factory.mktemp("published")
     return {
-        name: check_adapter(write_shapes(folder / f"{name}.safetensors", published_shapes(name))) for name in PUBLISHED
+        name: read_layout(write_shapes(folder / f"{name}.safetensors", published_shapes(name))) for name in PUBLISHED
     }
 
 

@@ -14,7 +14,8 @@ from diffusers.models.embeddings import ImageProjection
 from PIL import Image, ImageChops
 from safetensors.torch import load_file, save_file
 
-from ipa_app.adapter.projection import ImageProjModel, ProjectionSizes
+from ipa_app.adapter.projection import ImageProjModel
+from ipa_app.adapter.shapes import ProjectionSizes
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress

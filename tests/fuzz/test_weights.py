@@ -15,7 +15,8 @@ import torch
 from hypothesis import strategies as st
 from safetensors.torch import save
 
-from ipa_app.adapter.files import check_adapter, load_adapter
+from ipa_app.adapter.files import load_adapter
+from ipa_app.adapter.layout import read_layout
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
 from ipa_app.models.contents import contents_of
 from ipa_app.models.weights import read_header
@@ -59,7 +60,7 @@ def load(tmp_path: Path) -> Callable[[bytes], None]:
     def read(data: bytes) -> None:
         path = tmp_path / "file.safetensors"
         path.write_bytes(data)
-        check_adapter(path)
+        read_layout(path)
         load_adapter(path, UNET)
 
     return read

@@ -109,6 +109,10 @@ def tensors(kind: str, **sizes: int) -> dict[str, torch.Tensor]:
     return random_adapter_tensors(TINY, kind=kind, **sizes)
 
 
+def without(whole: dict[str, torch.Tensor], missing: str) -> dict[str, torch.Tensor]:
+    return {key: tensor for key, tensor in whole.items() if key != missing}
+
+
 def keys(*names: str) -> Callable[[Path], object]:
     """Return a function that writes a file with arbitrary tensors under some names."""
     return lambda folder: save_file({name: torch.ones(4, 4) for name in names}, folder / "file.safetensors")
@@ -170,6 +174,11 @@ CASES: dict[str, Case] = {
     "A LoRA, including FaceID's": own(keys("0.to_q_lora.down.weight", "0.to_q_lora.up.weight")),
     "Another weight file": own(keys("layer.weight")),
     "A file that is cut off": own(cut_off),
+    "A file without one of its tensors": own(
+        lambda folder: write_adapter(
+            folder / "file.safetensors", without(tensors("base"), "ip_adapter.1.to_v_ip.weight")
+        )
+    ),
     "A web page saved as `.safetensors`": own(
         lambda folder: (folder / "file.safetensors").write_text("<!DOCTYPE html><html>Sign in</html>")
     ),

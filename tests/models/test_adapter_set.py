@@ -76,6 +76,14 @@ def test_a_broken_one_is_named_and_takes_no_other_with_it(
     assert caplog.text.count("bad.safetensors is damaged") == 1
 
 
+def test_an_incomplete_one_is_named_and_not_offered(tiny: ModelEntry, tmp_path: Path) -> None:
+    tensors = random_adapter_tensors(TINY, kind="base")
+    del tensors["ip_adapter.1.to_v_ip.weight"]
+    offered = AdapterSet(str(write_adapter(tmp_path / "cut.safetensors", tensors))).offered(tiny)
+    assert list(offered.adapters) == list(tiny.adapters)
+    assert offered.left_out == ("cut.safetensors is incomplete: ip_adapter.1.to_v_ip.weight is missing.",)
+
+
 @pytest.mark.parametrize("name", ["fine", "one"])
 def test_a_second_one_of_a_name_displaces_none(tiny: ModelEntry, tmp_path: Path, name: str) -> None:
     one, other = written(tmp_path / "one.safetensors"), written(tmp_path / "other.safetensors")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -165,6 +166,24 @@ def test_a_damaged_file_does_not_hide_the_other_format_of_it(tmp_path: Path, con
     assert adapter_files(folder) == [folder / "a.bin"]
     (folder / "a.bin").write_bytes(b"<html>")
     assert adapter_files(folder) == [path], "what can be fetched again as it is meant to be"
+
+
+@pytest.mark.parametrize("missing", ["ip_adapter.3.to_v_ip.weight", "image_proj.norm.bias"])
+def test_an_incomplete_file_is_named_and_takes_no_whole_ones_place(
+    tiny_bundle_dir: Path, tmp_path: Path, missing: str
+) -> None:
+    folder = tmp_path / "model"
+    for part in ("unet", "image_encoder"):
+        shutil.copytree(tiny_bundle_dir / part, folder / part)
+    whole = random_adapter_tensors(TINY, kind="base")
+    cut = {key: tensor for key, tensor in whole.items() if key != missing}
+    write_adapter(folder / "adapters" / "ip-adapter_whole.safetensors", whole)
+    write_adapter(folder / "adapters" / "ip-adapter_cut.safetensors", cut)
+    entry = entry_from_folder(folder, name="model")
+    assert {name: adapter.file.stem for name, adapter in entry.adapters.items()} == {"base": "ip-adapter_whole"}
+    assert entry.left_out == (f"ip-adapter_cut.safetensors is incomplete: {missing} is missing.",)
+    write_adapter(folder / "adapters" / "ip-adapter_cut.bin", whole)
+    assert adapter_files(folder / "adapters")[0].name == "ip-adapter_cut.bin", "its other format is whole"
 
 
 def test_finding_adapters_brings_in_no_pytorch(tmp_path: Path) -> None:

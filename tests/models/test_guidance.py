@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -85,6 +87,26 @@ def test_a_step_without_guidance_runs_on_half_the_rows_and_says_the_same(engine:
     assert rows == [1, 2, 2, 1]
     assert furthest(drawn, expected) <= 1
     assert furthest(drawn, draw(engine, **ASKED[task])) > 1
+
+
+@pytest.mark.parametrize("bundle", ["tiny_bundle_dir", "tiny_sdxl_dir"])
+def test_a_controlnet_with_pooled_residuals_keeps_to_the_conditional_side(
+    request: pytest.FixtureRequest, tmp_path: Path, bundle: str
+) -> None:
+    """Diffusers' pipelines ask such a ControlNet for these rows alone, and pass the UNet zeros for the others."""
+    folder = shutil.copytree(request.getfixturevalue(bundle), tmp_path / "toybox")
+    config = json.loads((folder / "controlnet" / "config.json").read_text())
+    (folder / "controlnet" / "config.json").write_text(json.dumps({**config, "global_pool_conditions": True}))
+    engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
+    unet = engine.manager.get("toybox", TIMEOUT_S).pipelines["text_to_image"].unet
+    with without_guidance_outside(unet, GUIDED):
+        expected = draw(engine, **ASKED["pose"])
+    with watched(unet) as rows:
+        drawn = draw(engine, **ASKED["pose"], **INTERVAL)
+    assert rows == [1, 2, 2, 1]
+    assert furthest(drawn, expected) <= 1
+    assert furthest(drawn, draw(engine, **ASKED["pose"])) > 1
+    engine.close()
 
 
 def test_words_alone_are_drawn_as_the_loop_written_out(tiny_bundle_dir: Path) -> None:

@@ -88,6 +88,18 @@ def test_so_it_is_with_two_encoders(model_xl: LoadedModel, tiny_sdxl_dir: Path, 
         assert torch.equal(given[name], each), name
 
 
+def test_padding_is_masked_if_the_text_encoder_asks_for_it(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `use_attention_mask` in its config.json does."""
+    prompts, pipeline = ["a red cat", " ".join(["cat"] * ROOM), ""], model.pipelines["text_to_image"]
+    unmasked = inputs(model, prompts)["prompt_embeds"]
+    monkeypatch.setattr(pipeline.components["text_encoder"].config, "use_attention_mask", True, raising=False)
+    with torch.inference_mode():
+        expected, _ = pipeline.encode_prompt(prompts, torch.device("cpu"), 1, False)
+    given = inputs(model, prompts)["prompt_embeds"]
+    assert torch.equal(given, expected)
+    assert not torch.equal(given[0], unmasked[0])
+
+
 @pytest.mark.parametrize("weight", [0, 0.5, 1.5])
 def test_a_word_is_led_away_from_the_empty_prompt_by_its_weight(model: LoadedModel, weight: float) -> None:
     states, empty = said(model, "a red cat"), said(model, "")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -31,8 +32,9 @@ SOME_PICTURE = noise_picture(1, (64, 64))
 
 
 @pytest.fixture(scope="module")
-def engine(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
+def folder(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = shutil.copytree(tiny_bundle_dir, tmp_path_factory.mktemp("safety") / "model")
+    name_in_index(folder, ["stable_diffusion", "StableDiffusionSafetyChecker"])
     torch.manual_seed(0)
     vision = tiny_clip_vision().config.to_dict()
     config = CLIPConfig(text_config=CLIPTextConfig().to_dict(), vision_config=vision, projection_dim=16)
@@ -42,6 +44,11 @@ def engine(tiny_bundle_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> I
             if parameter.ndim > 1:
                 parameter.normal_(std=0.3)
     checker.half().save_pretrained(folder / "safety_checker")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(folder: Path) -> Iterator[Engine]:
     engine = Engine(ModelManager({"toybox": entry_from_folder(folder, name="toybox")}, device="cpu"))
     yield engine
     engine.close()
@@ -52,6 +59,13 @@ def model(engine: Engine) -> LoadedModel:
     model = engine.manager.get("toybox", timeout=TIMEOUT_S)
     set_threshold(model, NEVER)
     return model
+
+
+def name_in_index(folder: Path, checker: object) -> None:
+    """Write what a folder's model_index.json says of its safety checker; None leaves it out."""
+    index = json.loads((folder / "model_index.json").read_text()) | {"safety_checker": checker}
+    kept = {name: value for name, value in index.items() if value is not None}
+    (folder / "model_index.json").write_text(json.dumps(kept))
 
 
 @torch.no_grad()
@@ -66,6 +80,15 @@ def generate(engine: Engine, **fields: object) -> GenerateResult:
 
 def test_a_model_without_a_checker_has_none(tiny_bundle_dir: Path) -> None:
     manager = ModelManager({"x": entry_from_folder(tiny_bundle_dir, name="x")}, device="cpu")
+    assert manager.get("x", timeout=TIMEOUT_S).safety is None
+
+
+@pytest.mark.parametrize("named", [[None, None], None])
+def test_one_that_the_index_does_not_name_is_off_as_in_diffusers(folder: Path, tmp_path: Path, named: object) -> None:
+    changed = shutil.copytree(folder, tmp_path / "model")
+    name_in_index(changed, named)
+    assert StableDiffusionPipeline.from_pretrained(changed, local_files_only=True).safety_checker is None
+    manager = ModelManager({"x": entry_from_folder(changed, name="x")}, device="cpu")
     assert manager.get("x", timeout=TIMEOUT_S).safety is None
 
 

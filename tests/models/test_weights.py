@@ -8,7 +8,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from ipa_app.adapter import check_adapter
+from ipa_app.adapter.layout import read_layout
 from ipa_app.errors import UserError
 from ipa_app.models.weights import find_weights, read_header
 
@@ -39,6 +39,8 @@ def folder_of(folder: Path, *names: str) -> Path:
         (["model.non_ema.safetensors"], True, "model.non_ema.safetensors", "non_ema"),
         (["model.non_ema.safetensors", "model.ema.safetensors"], False, "model.ema.safetensors", "ema"),
         (["model.non_ema.safetensors", "model.own.safetensors"], True, "model.own.safetensors", "own"),
+        (["model.my-own.safetensors", "pytorch_model.bin"], True, "model.my-own.safetensors", "my-own"),
+        (["model.non-ema.safetensors", "model.own.safetensors"], True, "model.own.safetensors", "own"),
         (["model.fp32.safetensors", "model.fp16.safetensors"], False, "model.fp32.safetensors", "fp32"),
     ],
 )
@@ -60,19 +62,20 @@ def test_pieces_belong_together(tmp_path: Path) -> None:
     assert [path.name for path in files.paths] == names
 
 
+@pytest.mark.parametrize("variant", ["fp16", "my-own"])
 @pytest.mark.parametrize(
     "pattern",
     [
-        "model.fp16-0000{}-of-00002.safetensors",
-        "model-0000{}-of-00002.fp16.safetensors",
-        "diffusion_pytorch_model.fp16-0000{}-of-00002.safetensors",
+        "model.{}-0000{}-of-00002.safetensors",
+        "model-0000{1}-of-00002.{0}.safetensors",
+        "diffusion_pytorch_model.{}-0000{}-of-00002.safetensors",
     ],
 )
-def test_pieces_of_a_variant_belong_together(tmp_path: Path, pattern: str) -> None:
-    names = [pattern.format(number) for number in (1, 2)]
+def test_pieces_of_a_variant_belong_together(tmp_path: Path, pattern: str, variant: str) -> None:
+    names = [pattern.format(variant, number) for number in (1, 2)]
     files = find_weights(folder_of(tmp_path, *names), prefer_half=False)
     assert files is not None
-    assert ([path.name for path in files.paths], files.variant, files.missing) == (names, "fp16", 0)
+    assert ([path.name for path in files.paths], files.variant, files.missing) == (names, variant, 0)
 
 
 def test_a_missing_piece_is_noticed_and_whole_files_come_first(tmp_path: Path) -> None:
@@ -127,7 +130,7 @@ def test_a_pytorch_file_that_holds_itself_is_read_to_its_end(tmp_path: Path) -> 
     torch.save(content, tmp_path / "model.bin")
     assert list(read_header(tmp_path / "model.bin")) == ["a.weight"]
     with pytest.raises(UserError, match=r"^model\.bin is not a plain weights file"):
-        check_adapter(tmp_path / "model.bin")
+        read_layout(tmp_path / "model.bin")
 
 
 @pytest.mark.parametrize(

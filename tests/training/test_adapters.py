@@ -13,8 +13,8 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 
 from ipa_app.adapter.files import read_adapter, save_adapter
-from ipa_app.adapter.layout import MOST_TOKENS
 from ipa_app.adapter.resampler import Resampler
+from ipa_app.adapter.shapes import MOST_TOKENS
 from ipa_app.errors import UserError
 from ipa_app.training.adapters import ResamplerShape, new_adapter, resampler_shape
 from ipa_app.training.components import Components, load_components
@@ -108,10 +108,11 @@ def test_a_size_that_is_asked_for_counts(base: Components, make_config: MakeConf
 def test_an_adapter_of_the_base_model_that_cannot_be_read_is_said_and_passed_over(
     tiny_bundle_dir: Path, make_config: MakeConfig, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    components = load_components(shutil.copytree(tiny_bundle_dir, tmp_path / "model"))
     tensors = random_adapter_tensors(tiny_unet(), kind="plus")
     del tensors["image_proj.layers.0.0.to_kv.weight"]
-    save_file(tensors, folder / "adapters" / "ip-adapter-plus_toybox.safetensors")
-    shape = resampler_shape(plus(make_config), load_components(folder))
+    assert components.fine_adapter is not None
+    save_file(tensors, components.fine_adapter)  # in the meantime; one that was there before would have been left out
+    shape = resampler_shape(plus(make_config), components)
     assert shape == ResamplerShape(heads=1, dim=64)
     assert "The size of the base model's own adapter is not taken over" in caplog.text
