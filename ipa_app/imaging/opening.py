@@ -252,7 +252,8 @@ def _decode_deep_tiff(data: bytes, *, name: str, max_pixels: int, min_side: int)
     except _DAMAGED as error:
         raise _damaged() from error
     _check_size(deep.values.shape[1::-1], max_pixels=max_pixels, min_side=min_side)
-    return _upright(deep, orientation=deep.orientation, profile=deep.profile, name=name)
+    notes = () if deep.is_only else (Message("picture.several_frames", name=name),)
+    return _upright(deep, orientation=deep.orientation, profile=deep.profile, name=name, notes=notes)
 
 
 def _upright(

@@ -84,6 +84,40 @@ def float_tiff(values: np.ndarray) -> bytes:
     return buffer.getvalue()
 
 
+def tiff_pages(preview: np.ndarray, whole: np.ndarray) -> bytes:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(preview, photometric="rgb", subfiletype=1)
+        file.write(whole, photometric="rgb")
+    return buffer.getvalue()
+
+
+def planar_tiff(image: Image.Image, kind: type[np.generic], photometric: str) -> bytes:
+    buffer = io.BytesIO()
+    planes = np.moveaxis(np.asarray(image).astype(kind), 2, 0)
+    planes = planes * kind(257) if kind is np.uint16 else planes
+    tifffile.imwrite(buffer, planes, photometric=photometric, planarconfig="separate")
+    return buffer.getvalue()
+
+
+def in_planes(door: Door) -> str | None:
+    said = None
+    for kind in (np.uint8, np.uint16):
+        picture, note = door(planar_tiff(PATCHES, kind, "rgb"))
+        assert shows(picture, 0)
+        said = said or note
+    return said
+
+
+def odd_tiffs(door: Door) -> str:
+    said = {
+        door.refusal(planar_tiff(PATCHES.convert("CMYK"), np.uint16, "separated")),
+        door.refusal(planar_tiff(PATCHES.convert("YCbCr"), np.uint8, "ycbcr")),
+    }
+    assert len(said) == 1
+    return said.pop()
+
+
 def seen_through(colour: tuple[int, int, int] = (120, 120, 120)) -> bytes:
     """Return a picture whose right half is transparent."""
     image = Image.new("RGBA", (40, 40), (9, 9, 9, 0))
@@ -268,7 +302,14 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC": formats,
     "any other file": lambda door: door.refusal(b"words"),
     "HEIC where pillow-heif is not installed": without_heif,
-    "a camera's raw file (DNG, NEF, ARW …)": lambda door: door.refusal(encoded(PHOTO, "TIFF", tiffinfo={254: 1})),
+    "a camera's raw file (DNG, NEF, ARW …)": lambda door: door.refusal(
+        encoded(PHOTO, "TIFF", tiffinfo={254: 1, 271: "NIKON"})
+    ),
+    "TIFF whose first page is a small preview of the next": lambda door: door.refusal(
+        tiff_pages(np.asarray(PHOTO)[::8, ::8], np.asarray(PHOTO))
+    ),
+    "TIFF with its channels in planes of their own, of any depth": in_planes,
+    "TIFF with colours that cannot be read here: CMYK in planes of 16 bits, YCbCr without compression …": odd_tiffs,
     "a photo with an EXIF orientation": turned,
     "a colour profile: Display P3, Adobe RGB, grey, CMYK": profiles,
     "an sRGB profile": srgb_profile,
