@@ -56,6 +56,9 @@ _SIGNATURES = {
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
+# Where a PNG says how many bits a sample has: after its signature, and the length, kind and size in its first chunk.
+_PNG_BITS = 24
+
 # Tags of TIFF 6.0, TIFF/EP and DNG.
 _SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES = 254, 258, 259, 262, 277, 284
 _MAKE, _FURTHER_PICTURES, _DNG_VERSION = 271, 330, 50706
@@ -103,6 +106,8 @@ def open_header(data: bytes) -> Image.Image:
         check_page(tags, is_only=not image.tag_v2.next)
         if _is_misread(tags):
             raise UnidentifiedImageError("Pillow would mix up the pixels of this TIFF")
+    if image.format == "PNG" and image.mode == "L":
+        _scale_transparency(image, bits=data[_PNG_BITS])
     return image
 
 
@@ -155,6 +160,13 @@ def check_page(tags: dict[int, Any], *, is_only: bool) -> None:
         raise UserError("picture.camera_raw")
     if is_preview and not is_only:
         raise UserError("picture.preview_first")
+
+
+def _scale_transparency(image: Image.Image, *, bits: int) -> None:
+    """Scale the grey that a PNG of a few bits declares transparent to eight, as Pillow scales only the pixels."""
+    transparent, largest = image.info.get("transparency"), 2**bits - 1
+    if bits < 8 and isinstance(transparent, int):
+        image.info["transparency"] = (transparent & largest) * 255 // largest
 
 
 def _is_misread(tags: dict[int, Any]) -> bool:

@@ -30,7 +30,7 @@ from tests.mask_drawings import (
     strokes,
     with_hole,
 )
-from tests.picture_files import encoded
+from tests.picture_files import encoded, grey_png
 
 CLEAR: dict[str, tuple[bytes, str | None]] = {
     "white on black": (encoded(spot()), None),
@@ -58,6 +58,8 @@ CLEAR: dict[str, tuple[bytes, str | None]] = {
     "pink strokes": (encoded(strokes((255, 45, 120), opacity=128)), STROKES),
     "white and black on transparent": (encoded(painted((255,) * 4, (0, 0, 0, 255), "RGBA").crop((0, 0, *SIZE))), None),
     "a hole in black": (encoded(with_hole(Image.new("RGB", SIZE))), HOLE),
+    "a hole in black, of two bits": (grey_png(MARKED * 3, bits=2, transparent=3), HOLE),
+    "black strokes, of four bits": (grey_png(~MARKED * 15, bits=4, transparent=15), STROKES),
     "a hole in the picture": (encoded(with_hole(photo())), HOLE),
     "a hole in the picture, half the size": (encoded(with_hole(photo()).resize((80, 60))), HOLE),
     "a hole in the picture, WebP": (encoded(with_hole(photo()), "WEBP", quality=80), HOLE),

@@ -17,7 +17,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.opening import CLIP_MEAN, Opened, decode, open_image, read_image
 from tests.effort import check_cpu_s
-from tests.picture_files import encoded, noise
+from tests.picture_files import encoded, grey_png, noise
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
 
@@ -290,6 +290,16 @@ def test_rgb_with_one_transparent_colour() -> None:
     opened = open_image(encoded(image, "PNG", transparency=GREEN))
     assert opened.getpixel((15, 5)) == (255, 255, 255)
     assert opened.getpixel((5, 5)) == RED
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_one_transparent_grey_of_a_png_of_any_depth(bits: int) -> None:
+    largest = 2**bits - 1
+    levels = np.arange(20 * 20).reshape(20, 20) % (largest + 1)
+    for transparent in {0, largest // 3, largest}:
+        seen = np.asarray(read_image(grey_png(levels, bits=bits, transparent=transparent)).image)
+        assert np.array_equal(seen[..., 3], np.where(levels == transparent, 0, 255))
+        assert np.array_equal(seen[..., 0], levels * 255 // largest)
 
 
 def test_black_and_white_bits() -> None:

@@ -23,6 +23,7 @@ from tests.picture_files import (
     adobe_profile,
     cmyk_profile,
     encoded,
+    grey_png,
     in_2020,
     in_adobe_rgb,
     in_p3,
@@ -248,6 +249,18 @@ def on_ground(field: str, ground: tuple[int, int, int]) -> Callable[[Door], str 
     return given
 
 
+def a_transparent_grey(door: Door) -> str | None:
+    said = set()
+    for bits in (1, 2, 4, 8):
+        levels = np.zeros((20, 20), np.uint8)
+        levels[:, 10:] = 2**bits - 1
+        picture, note = door(grey_png(levels, bits=bits, transparent=2**bits - 1))
+        assert (picture.getpixel((3, 3)), picture.getpixel((15, 3))) == ((0, 0, 0), CLIP_MEAN)
+        said.add(note)
+    assert len(said) == 1
+    return said.pop()
+
+
 def kept_transparent(field: str) -> Callable[[Door], str | None]:
     def given(door: Door) -> str | None:
         from ipa_app.imaging.transparency import note_of_transparency
@@ -322,6 +335,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "floating point, with light above 1": bright_floats,
     "floating point, 0 to 255": floats(255),
     "a transparent reference": on_ground("reference", CLIP_MEAN),
+    "one grey declared transparent, in PNG of any depth": a_transparent_grey,
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
     "a transparent picture to change": kept_transparent("image"),
     "a transparent picture to start from": kept_transparent("start_image"),
