@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import is_same_shape, read_mask
@@ -23,6 +23,7 @@ from tests.mask_drawings import (
     UNCLEAR,
     UNMARKED,
     agreement,
+    drawing,
     numbers,
     painted,
     photo,
@@ -305,17 +306,13 @@ def test_a_mask_is_brought_to_the_size_of_a_large_picture(draw: Callable[[], byt
 
 
 def test_a_drawing_in_black_and_white_is_no_mask_of_itself() -> None:
-    drawing = Image.new("RGB", SIZE, (255, 255, 255))
-    lines = ImageDraw.Draw(drawing)
-    for at in range(0, 160, 12):
-        lines.line((at, 0, 160 - at, 120), fill=(0, 0, 0), width=3)
-    picture = Opened(image=drawing)
+    picture = Opened(image=drawing())
     with pytest.raises(UserError) as asked:
-        read_mask(encoded(drawing), picture)
+        read_mask(encoded(drawing()), picture)
     assert str(asked.value) == UNMARKED
     assert agreement(read_mask(encoded(spot()), picture)) == 1
     assert agreement(read_mask(encoded(numbers(0, 255)), picture), ~MARKED) == 1
-    assert agreement(read_mask(encoded(with_hole(drawing)), picture)) == 1
+    assert agreement(read_mask(encoded(with_hole(drawing())), picture)) == 1
 
 
 def test_a_figure_on_black_painted_over_is_no_mask_of_colours() -> None:

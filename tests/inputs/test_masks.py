@@ -151,6 +151,32 @@ def on_nothing(door: Door) -> str | None:
     return note
 
 
+def small_marks(door: Door) -> str | None:
+    picture = PHOTO.resize((960, 720), Image.Resampling.NEAREST)
+    hole, mark = picture.convert("RGBA"), picture.copy()
+    hole.paste((0, 0, 0, 0), (700, 100, 708, 108))
+    mark.paste((255, 0, 0), (700, 100, 708, 108))
+    (cut, note), (painted, other) = (door(encoded(mask), encoded(picture)) for mask in (hole, mark))
+    assert cut.sum() == cut[100:108, 700:708].sum() == 64
+    assert painted.sum() == painted[100:108, 700:708].sum() > 48
+    assert other == ROWS["the picture with something painted over it"].sentence
+    return note
+
+
+def paint_on_lines(door: Door, colour: tuple[int, int, int]) -> str | None:
+    lines = Image.new("RGB", SIZE, (255, 255, 255))
+    for at in range(0, 160, 16):
+        ImageDraw.Draw(lines).line((at, 0, at, 120), fill=(0, 0, 0), width=2)
+    over = lines.copy()
+    over.paste(colour, mask=SPOT)
+    try:
+        redrawn, note = door(encoded(over), encoded(lines))
+    except UserError as error:
+        return str(error)
+    assert (redrawn & MARKED).sum() > 0.8 * (redrawn | MARKED).sum()
+    return note
+
+
 CASES: dict[str, Callable[[Door], str | None]] = {
     "white on black, in any format, mode and depth": marks(
         encoded(SPOT),
@@ -192,6 +218,9 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "the picture with something painted over it": marks(
         encoded(Image.composite(Image.new("RGB", SIZE, (255, 255, 255)), PHOTO, SPOT))
     ),
+    "a hole or a mark of a few pixels in a copy of a large picture": small_marks,
+    "a drawing in black and white, painted over in its ink": lambda door: paint_on_lines(door, (0, 0, 0)),
+    "a drawing, some lines of which are erased": lambda door: paint_on_lines(door, (255, 255, 255)),
     "the picture itself": asked(encoded(PHOTO), encoded(PHOTO, "JPEG", quality=80)),
     "another photo": asked(encoded(photo(9)), encoded(photo(9).convert("L"))),
     "the picture's shape at another size, apart from rounding": marks(
