@@ -20,7 +20,7 @@ from ipa_app.messages import Message
 _UNSEEN = 1
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Pillow's modes by the ICC name of a profile's colour space."""
-# The least opacity that counts as opaque; some programs write this for it.
+# The least opacity that counts as opaque where only what is seen matters; some programs write this for it.
 _OPAQUE = 250
 _WITH_ALPHA = {"L": "LA", "LA": "LA", "La": "LA"}
 
@@ -94,7 +94,7 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Split an 8-bit picture into colours and opacity.
 
     Returns:
-        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", or None if practically opaque all over.
+        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", or None if opaque all over.
     """
     if not image.has_transparency_data:
         kept = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode in ("1", "L") else "RGB"
@@ -102,7 +102,14 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     image = image.convert(_WITH_ALPHA.get(image.mode, "RGBA"))
     alpha = image.getchannel("A")
     colours = image.convert("L" if image.mode == "LA" else "RGB")
-    return colours, alpha if any(alpha.histogram()[:_OPAQUE]) else None
+    return colours, alpha if alpha.getextrema() != (255, 255) else None
+
+
+def without_traces(image: Image.Image) -> Image.Image:
+    """Return a picture of mode "RGB" or "RGBA" as "RGB" if it is practically opaque all over."""
+    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] >= _OPAQUE:
+        return image.convert("RGB")
+    return image
 
 
 def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:

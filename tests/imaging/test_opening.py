@@ -238,6 +238,15 @@ def test_transparency_is_kept_where_it_is_asked_for() -> None:
     assert read_image(encoded(noise().convert("RGBA"), "PNG")).image.mode == "RGB"
 
 
+@pytest.mark.parametrize(("opacity", "is_seen"), [(249, True), (250, False), (254, False)])
+def test_traces_of_transparency_are_kept_but_not_seen(opacity: int, is_seen: bool) -> None:
+    picture = noise()
+    picture.putalpha(opacity)
+    kept = read_image(encoded(picture)).image
+    assert (kept.mode, kept.tobytes()) == ("RGBA", picture.tobytes())
+    assert (open_image(encoded(picture), background=CLIP_MEAN).tobytes() != noise().tobytes()) == is_seen
+
+
 @pytest.mark.parametrize("mode", ["L", "La", "LA", "PA", "RGBa", "RGBA", "RGBX", "HSV", "YCbCr", "P"])
 def test_pictures_of_every_mode(mode: str) -> None:
     grey = Image.new("RGB", (20, 20), (102, 102, 102))

@@ -16,6 +16,8 @@ from PIL import ExifTags, Image
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import CLIP_MEAN
+from ipa_app.imaging.transparency import note_of_transparency
+from ipa_app.messages import Message
 from ipa_app.ui.form import build_request
 from tests.inputs.tables import rows
 from tests.picture_files import (
@@ -263,8 +265,6 @@ def a_transparent_grey(door: Door) -> str | None:
 
 def kept_transparent(field: str) -> Callable[[Door], str | None]:
     def given(door: Door) -> str | None:
-        from ipa_app.imaging.transparency import note_of_transparency
-
         picture, note = door(seen_through(), field)
         assert picture.mode == "RGBA"
         assert (picture.getpixel((5, 5)), picture.getpixel((30, 5))) == ((120, 120, 120, 255), (9, 9, 9, 0))
@@ -273,6 +273,23 @@ def kept_transparent(field: str) -> Callable[[Door], str | None]:
         return note_of_transparency({"image": "The picture", "start_image": "The start picture"}[field])
 
     return given
+
+
+def nearly_opaque(door: Door) -> str | None:
+    picture = PATCHES.copy()
+    picture.putalpha(250)
+    seen = [door(encoded(picture), field) for field in ("reference", "pose")]
+    assert all(image.tobytes() == PATCHES.tobytes() for image, _ in seen)
+    return next((note for _, note in seen if note), None)
+
+
+def kept_opacity(door: Door, opacity: int) -> str:
+    picture = PATCHES.copy()
+    picture.putalpha(opacity)
+    opened, note = door(encoded(picture), "image")
+    assert opened.tobytes() == picture.tobytes()
+    assert note is None
+    return note_of_transparency(Message("upload.image"))
 
 
 def several(kind: str, used: int) -> Callable[[Door], str | None]:
@@ -336,6 +353,8 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "floating point, 0 to 255": floats(255),
     "a transparent reference": on_ground("reference", CLIP_MEAN),
     "one grey declared transparent, in PNG of any depth": a_transparent_grey,
+    "a reference or a pose of opacity 250 to 254, which some programs write for 255": nearly_opaque,
+    "a picture of opacity 250 to 254 to change": lambda door: kept_opacity(door, 250),
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
     "a transparent picture to change": kept_transparent("image"),
     "a transparent picture to start from": kept_transparent("start_image"),
