@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 COLOURS = np.array([(230, 40, 40), (40, 200, 60), (40, 70, 220), (240, 170, 130), (20, 20, 20), (250, 250, 250)])
@@ -141,6 +142,24 @@ def grey_png(levels: np.ndarray, *, bits: int, transparent: int) -> bytes:
         (b"IDAT", zlib.compress(b"".join(rows))),
         (b"IEND", b""),
     )
+
+
+def tiff_pages(preview: np.ndarray, whole: np.ndarray) -> bytes:
+    """Return a TIFF whose first page says that it is a preview of the second."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(preview, photometric="rgb", subfiletype=1)
+        file.write(whole, photometric="rgb")
+    return buffer.getvalue()
+
+
+def planar_tiff(image: Image.Image, kind: type[np.generic], photometric: str) -> bytes:
+    """Return a TIFF with the planes of a picture of bytes one after the other, as bytes or in sixteen bits."""
+    buffer = io.BytesIO()
+    planes = np.moveaxis(np.asarray(image).astype(kind), 2, 0)
+    planes = planes * kind(257) if kind is np.uint16 else planes
+    tifffile.imwrite(buffer, planes, photometric=photometric, planarconfig="separate")
+    return buffer.getvalue()
 
 
 def _png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:

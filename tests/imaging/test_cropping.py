@@ -163,3 +163,19 @@ def test_a_window_that_is_too_large_to_be_cut_out_is_seen_as_others_are(
     seen = scale_window(wide.convert(mode), window, size, resample)
     assert (seen.mode, seen.size) == (mode, size)
     assert np.abs(np.asarray(seen, np.float32) - exact).mean() < 4
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_kept"),
+    [
+        ((60, 40), (96, 64), True),
+        ((1000, 667), (768, 512), True),
+        ((103, 100), (512, 512), True),
+        ((104, 100), (512, 512), False),
+        ((100, 104), (512, 512), False),
+        ((60, 40), (64, 64), False),
+    ],
+)
+def test_a_shape_is_kept_up_to_rounding(before: tuple[int, int], after: tuple[int, int], is_kept: bool) -> None:
+    assert cropping.keeps_shape(before, after) == is_kept
+    assert cropping.keeps_shape(before[::-1], after[::-1]) == is_kept

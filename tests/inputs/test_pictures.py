@@ -7,17 +7,22 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image
 
+from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
+from ipa_app.engine.tasks.task import Tools
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import CLIP_MEAN
 from ipa_app.imaging.transparency import note_of_transparency
 from ipa_app.messages import Message
+from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui.form import build_request
 from tests.inputs.tables import rows
 from tests.picture_files import (
@@ -33,7 +38,9 @@ from tests.picture_files import (
     middles,
     p3_profile,
     patches,
+    planar_tiff,
     png_with,
+    tiff_pages,
 )
 
 ROWS = rows("Pictures")
@@ -84,22 +91,6 @@ def shows(picture: Image.Image, tolerance: int = 6) -> bool:
 def float_tiff(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values.astype(np.float32), photometric="rgb")
-    return buffer.getvalue()
-
-
-def tiff_pages(preview: np.ndarray, whole: np.ndarray) -> bytes:
-    buffer = io.BytesIO()
-    with tifffile.TiffWriter(buffer) as file:
-        file.write(preview, photometric="rgb", subfiletype=1)
-        file.write(whole, photometric="rgb")
-    return buffer.getvalue()
-
-
-def planar_tiff(image: Image.Image, kind: type[np.generic], photometric: str) -> bytes:
-    buffer = io.BytesIO()
-    planes = np.moveaxis(np.asarray(image).astype(kind), 2, 0)
-    planes = planes * kind(257) if kind is np.uint16 else planes
-    tifffile.imwrite(buffer, planes, photometric=photometric, planarconfig="separate")
     return buffer.getvalue()
 
 
@@ -292,6 +283,14 @@ def kept_opacity(door: Door, opacity: int) -> str:
     return note_of_transparency(Message("upload.image"))
 
 
+def cropped_start(door: Door) -> str | None:
+    entry = ModelEntry(name="toybox", title="M", location=door.folder, adapters={}, controlnets={}, width=64, height=64)
+    start, _ = door(encoded(Image.new("RGB", (90, 60))), "start_image")
+    plan = make_plan(GenerateRequest(task="mix", prompt="a cat", start_image=start), entry)
+    (note,) = TASKS["mix"].prepare(plan, Mock(spec=Tools)).notes
+    return note
+
+
 def several(kind: str, used: int) -> Callable[[Door], str | None]:
     def given(door: Door) -> str | None:
         frames = [Image.new("RGB", (64, 64), colour) for colour in ((200, 30, 40), (20, 180, 60), (30, 40, 200))]
@@ -358,6 +357,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
     "a transparent picture to change": kept_transparent("image"),
     "a transparent picture to start from": kept_transparent("start_image"),
+    "a picture to start from, of another shape than the new one": cropped_start,
     "a picture that is transparent all over": lambda door: door.refusal(encoded(Image.new("RGBA", (20, 20)))),
     "an animation, or a file with several pages": several("GIF", 0),
     "HEIC with several pictures": several("HEIF", 1),

@@ -10,7 +10,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from ipa_app.engine.tasks.task import LARGEST_SIDE
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import Box, cut_window, fitted_size, is_huge, part_inside, place_in
+from ipa_app.imaging.cropping import Box, cut_window, fitted_size, is_huge, keeps_shape, part_inside, place_in
 from ipa_app.imaging.masks import cover_cells, feather, fit_mask, grow, mask_box
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 # At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
-
-# How much more one side may grow than the other without being noticed.
-_SAME_SHAPE = 1.03
 
 # Of 255: opacity below this counts as none.
 _BARELY_SEEN = 16
@@ -167,9 +164,8 @@ def mark_area(plan: Plan) -> Area:
 
 
 def _note_of_shape(before: tuple[int, int], after: tuple[int, int]) -> Message | None:
-    """Return a message if a picture's shape has changed by more than rounding its sides to multiples of 8 would."""
-    across, down = (new / old for new, old in zip(after, before, strict=True))
-    if max(across, down) <= _SAME_SHAPE * min(across, down):
+    """Return a message if a picture's shape has changed noticeably."""
+    if keeps_shape(before, after):
         return None
     sizes = zip(("width", "height", "new_width", "new_height"), (*before, *after), strict=True)
     return Message("inpaint.stretched", **dict(sizes))
