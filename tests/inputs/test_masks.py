@@ -69,10 +69,14 @@ class Door:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, mask: bytes, picture: bytes | None = None, **values: float) -> tuple[np.ndarray, str | None]:
+    def __call__(
+        self, mask: bytes | None, picture: bytes | None = None, **values: float
+    ) -> tuple[np.ndarray, str | None]:
         """Return which pixels of the picture are redrawn, and the note about it."""
         uploads = {}
         for name, data in (("mask", mask), ("image", picture or encoded(PHOTO))):
+            if data is None:
+                continue
             (self.folder / name).write_bytes(data)
             uploads[name] = {"path": str(self.folder / name)}
         request = build_request("inpaint", {**uploads, **values})
@@ -148,6 +152,13 @@ def on_nothing(door: Door) -> str | None:
     picture.putalpha(alpha)
     redrawn, note = door(encoded(SPOT), encoded(picture))
     assert np.array_equal(redrawn, MARKED)
+    return note
+
+
+def extended(door: Door) -> str | None:
+    redrawn, note = door(None, encoded(with_hole(PHOTO)), extend_right=50)
+    assert redrawn[:, 160:].all()
+    assert not redrawn[:, :160].any()
     return note
 
 
@@ -235,6 +246,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
         encoded(SPOT.transpose(Image.Transpose.ROTATE_90), exif=exif(6)),
         encoded(SPOT.transpose(Image.Transpose.ROTATE_180), exif=exif(3)),
     ),
+    "none, where a picture that is transparent in places is extended": extended,
     "on a part of the picture that is transparent": on_nothing,
 }
 

@@ -43,12 +43,14 @@ class Transparency:
         colours: the picture without white under it, mode "RGB": transparent pixels have colours, too.
         opacity: mode "L", of the same size.
         appears: mode "L", 255 where what is drawn is opaque: beyond the picture's old edges, and in the masked part if
-            all of that was transparent.
+            `is_filled`.
+        is_filled: whether a part of the old picture is masked, and all of that was transparent.
     """
 
     colours: Image.Image
     opacity: Image.Image
     appears: Image.Image
+    is_filled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +101,7 @@ class Area:
     def _note_of_transparency(self) -> Message | None:
         if self.transparency is None:
             return None
-        if ImageChops.subtract(self.mask, self.transparency.appears).getbbox() is None:
+        if self.transparency.is_filled:
             return Message("picture.redrawn_opaque")
         return note_of_transparency(Message("upload.image"))
 
@@ -249,11 +251,14 @@ def _transparency(picture: Image.Image, masked: Image.Image, extended: Box) -> T
     if opacity is None:
         return None
     is_seen = any(ImageChops.multiply(opacity, masked).histogram()[_BARELY_SEEN:])
+    is_filled = masked.getbbox() is not None and not is_seen
     appears = Image.new("L", (extended[2] - extended[0], extended[3] - extended[1]), 255)
-    old = Image.new("L", picture.size) if is_seen else masked
-    appears.paste(old, (-extended[0], -extended[1]))
+    appears.paste(masked if is_filled else Image.new("L", picture.size), (-extended[0], -extended[1]))
     return Transparency(
-        colours=cut_window(picture.convert("RGB"), extended), opacity=cut_window(opacity, extended), appears=appears
+        colours=cut_window(picture.convert("RGB"), extended),
+        opacity=cut_window(opacity, extended),
+        appears=appears,
+        is_filled=is_filled,
     )
 
 
