@@ -50,14 +50,14 @@ def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
         named = named_space(image, data) if image.format == "PNG" or "icc_profile" not in image.info else None
     except Exception:
         # The numbers describe no colour space, or the EXIF data is damaged.
-        return _without_profile(name)
+        return _without_profile(image, name)
     if named is not None:
         return ColourSpace(profile=named.profile, notes=(note_of_brightness(name),) if named.is_hdr else ())
     if "icc_profile" not in image.info:
         return ColourSpace(profile=None)
     # Pillow sets None for a profile that it cannot assemble.
     profile = image.info["icc_profile"]
-    return ColourSpace(profile=profile) if profile else _without_profile(name)
+    return ColourSpace(profile=profile) if profile else _without_profile(image, name)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[Message]]:
@@ -82,7 +82,8 @@ def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Im
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError) as error:
         if profile is None:
             raise ValueError(f"no way from mode {image.mode} to RGB") from error
-        rgb, notes = _converted(colours, None), list(_without_profile(name).notes)
+        key = "picture.bad_printing_profile" if colours.mode == "CMYK" else "picture.bad_profile"
+        rgb, notes = _converted(colours, None), [Message(key, name=name)]
     clean = Image.new("RGB", rgb.size)
     clean.paste(rgb)
     if alpha is not None:
@@ -163,6 +164,7 @@ def _note_of_cmyk(colours: Image.Image, name: str) -> list[Message]:
     return [Message("picture.printing_colours", name=name)]
 
 
-def _without_profile(name: str) -> ColourSpace:
-    told = Message("picture.bad_profile", name=name)
-    return ColourSpace(profile=None, notes=(told,))
+def _without_profile(image: Image.Image, name: str) -> ColourSpace:
+    # Inks are never read as the colours of a screen; that it does not say with which ones is noted where they are read.
+    notes = () if image.mode == "CMYK" else (Message("picture.bad_profile", name=name),)
+    return ColourSpace(profile=None, notes=notes)

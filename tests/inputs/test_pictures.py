@@ -165,10 +165,17 @@ def srgb_profile(door: Door) -> str | None:
     return note
 
 
-def inks(door: Door) -> str | None:
-    picture, note = door(encoded(PATCHES.convert("CMYK"), "JPEG", quality=95))
-    assert shows(picture)
-    return note
+def inks(*profiles: bytes | None) -> Callable[[Door], str | None]:
+    def given(door: Door) -> str | None:
+        said = set()
+        for profile in profiles:
+            picture, note = door(encoded(PATCHES.convert("CMYK"), "JPEG", quality=95, icc_profile=profile))
+            assert shows(picture)
+            said.add(note)
+        assert len(said) == 1
+        return said.pop()
+
+    return given
 
 
 def damaged_profile(door: Door) -> str | None:
@@ -342,7 +349,8 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "a photo with an EXIF orientation": turned,
     "a colour profile: Display P3, Adobe RGB, grey, CMYK": profiles,
     "an sRGB profile": srgb_profile,
-    "CMYK without a profile": inks,
+    "CMYK with a damaged profile, or one for other colours": inks(b"profile", p3_profile(), cmyk_profile()[:200]),
+    "CMYK without a profile": inks(None),
     "a damaged profile, or one for other colours": damaged_profile,
     "cICP, or gAMA and cHRM, in PNG; code points in AVIF and HEIC; Adobe RGB by EXIF in JPEG": named_spaces,
     "HDR (PQ or HLG)": hdr,
