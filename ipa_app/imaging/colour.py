@@ -108,7 +108,7 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
 
 def without_traces(image: Image.Image) -> Image.Image:
     """Return a picture of mode "RGB" or "RGBA" as "RGB" if it is practically opaque all over."""
-    if image.mode == "RGBA" and image.getchannel("A").getextrema()[0] >= _OPAQUE:
+    if image.mode == "RGBA" and not any(image.getchannel("A").histogram()[:_OPAQUE]):
         return image.convert("RGB")
     return image
 
