@@ -35,6 +35,15 @@ def spot(size: tuple[int, int] = SIZE) -> Image.Image:
     return mask
 
 
+def drawing() -> Image.Image:
+    """Return black lines on white."""
+    image = Image.new("RGB", SIZE, (255, 255, 255))
+    lines = ImageDraw.Draw(image)
+    for at in range(0, 160, 12):
+        lines.line((at, 0, 160 - at, 120), fill=(0, 0, 0), width=3)
+    return image
+
+
 PHOTO = Opened(image=photo())
 MARKED = np.asarray(spot()) > 0
 

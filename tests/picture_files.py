@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 COLOURS = np.array([(230, 40, 40), (40, 200, 60), (40, 70, 220), (240, 170, 130), (20, 20, 20), (250, 250, 250)])
@@ -128,11 +129,44 @@ def lab_of_srgb(colours: np.ndarray) -> np.ndarray:
 def png_with(image: Image.Image, *chunks: tuple[bytes, bytes]) -> bytes:
     """Return a PNG with extra chunks right after its header."""
     data = encoded(image)
-    extra = b"".join(
+    return data[:33] + _png_chunks(*chunks) + data[33:]
+
+
+def grey_png(levels: np.ndarray, *, bits: int, transparent: int) -> bytes:
+    """Return a PNG of grey samples (H, W), each of a few bits, with one of their levels declared transparent."""
+    each = np.unpackbits(levels.astype(np.uint8)[..., None], axis=2)[..., 8 - bits :]
+    rows = [b"\0" + np.packbits(row).tobytes() for row in each]
+    return b"\x89PNG\r\n\x1a\n" + _png_chunks(
+        (b"IHDR", struct.pack(">IIBBBBB", levels.shape[1], levels.shape[0], bits, 0, 0, 0, 0)),
+        (b"tRNS", struct.pack(">H", transparent)),
+        (b"IDAT", zlib.compress(b"".join(rows))),
+        (b"IEND", b""),
+    )
+
+
+def tiff_pages(preview: np.ndarray, whole: np.ndarray) -> bytes:
+    """Return a TIFF whose first page says that it is a preview of the second."""
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(preview, photometric="rgb", subfiletype=1)
+        file.write(whole, photometric="rgb")
+    return buffer.getvalue()
+
+
+def planar_tiff(image: Image.Image, kind: type[np.generic], photometric: str) -> bytes:
+    """Return a TIFF with the planes of a picture of bytes one after the other, as bytes or in sixteen bits."""
+    buffer = io.BytesIO()
+    planes = np.moveaxis(np.asarray(image).astype(kind), 2, 0)
+    planes = planes * kind(257) if kind is np.uint16 else planes
+    tifffile.imwrite(buffer, planes, photometric=photometric, planarconfig="separate")
+    return buffer.getvalue()
+
+
+def _png_chunks(*chunks: tuple[bytes, bytes]) -> bytes:
+    return b"".join(
         struct.pack(">I4s", len(body), name) + body + struct.pack(">I", zlib.crc32(name + body))
         for name, body in chunks
     )
-    return data[:33] + extra + data[33:]
 
 
 def _rgb_profile(primaries: tuple[tuple[float, ...], ...], curve: Callable[[np.ndarray], np.ndarray]) -> bytes:

@@ -20,7 +20,7 @@ from ipa_app.messages import Message
 _UNSEEN = 1
 _MODES = {"RGB": "RGB", "GRAY": "L", "CMYK": "CMYK", "Lab": "LAB"}
 """Pillow's modes by the ICC name of a profile's colour space."""
-# The least opacity that counts as opaque; some programs write this for it.
+# The least opacity that counts as opaque where only what is seen matters; some programs write this for it.
 _OPAQUE = 250
 _WITH_ALPHA = {"L": "LA", "LA": "LA", "La": "LA"}
 
@@ -50,14 +50,14 @@ def colour_space(image: Image.Image, data: bytes, *, name: str) -> ColourSpace:
         named = named_space(image, data) if image.format == "PNG" or "icc_profile" not in image.info else None
     except Exception:
         # The numbers describe no colour space, or the EXIF data is damaged.
-        return _without_profile(name)
+        return _without_profile(image, name)
     if named is not None:
         return ColourSpace(profile=named.profile, notes=(note_of_brightness(name),) if named.is_hdr else ())
     if "icc_profile" not in image.info:
         return ColourSpace(profile=None)
     # Pillow sets None for a profile that it cannot assemble.
     profile = image.info["icc_profile"]
-    return ColourSpace(profile=profile) if profile else _without_profile(name)
+    return ColourSpace(profile=profile) if profile else _without_profile(image, name)
 
 
 def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Image.Image, list[Message]]:
@@ -80,7 +80,8 @@ def to_srgb(image: Image.Image, profile: bytes | None, *, name: str) -> tuple[Im
         rgb = _converted(colours, profile)
         notes = _note_of_cmyk(colours, name) if profile is None else []
     except (ImageCms.PyCMSError, OSError, ValueError, TypeError, KeyError):
-        rgb, notes = _converted(colours, None), list(_without_profile(name).notes)
+        key = "picture.bad_printing_profile" if colours.mode == "CMYK" else "picture.bad_profile"
+        rgb, notes = _converted(colours, None), [Message(key, name=name)]
     clean = Image.new("RGB", rgb.size)
     clean.paste(rgb)
     if alpha is not None:
@@ -92,7 +93,7 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     """Split an 8-bit picture into colours and opacity.
 
     Returns:
-        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", or None if practically opaque all over.
+        The colours as "L", "RGB", "CMYK" or "LAB", and the opacity as "L", or None if opaque all over.
     """
     if not image.has_transparency_data:
         kept = image.mode if image.mode in ("CMYK", "LAB") else "L" if image.mode in ("1", "L") else "RGB"
@@ -100,7 +101,14 @@ def apart(image: Image.Image) -> tuple[Image.Image, Image.Image | None]:
     image = image.convert(_WITH_ALPHA.get(image.mode, "RGBA"))
     alpha = image.getchannel("A")
     colours = image.convert("L" if image.mode == "LA" else "RGB")
-    return colours, alpha if any(alpha.histogram()[:_OPAQUE]) else None
+    return colours, alpha if alpha.getextrema() != (255, 255) else None
+
+
+def without_traces(image: Image.Image) -> Image.Image:
+    """Return a picture of mode "RGB" or "RGBA" as "RGB" if it is practically opaque all over."""
+    if image.mode == "RGBA" and not any(image.getchannel("A").histogram()[:_OPAQUE]):
+        return image.convert("RGB")
+    return image
 
 
 def _converted(colours: Image.Image, profile: bytes | None) -> Image.Image:
@@ -154,6 +162,7 @@ def _note_of_cmyk(colours: Image.Image, name: str) -> list[Message]:
     return [Message("picture.printing_colours", name=name)]
 
 
-def _without_profile(name: str) -> ColourSpace:
-    told = Message("picture.bad_profile", name=name)
-    return ColourSpace(profile=None, notes=(told,))
+def _without_profile(image: Image.Image, name: str) -> ColourSpace:
+    # Inks are never read as the colours of a screen; that it does not say with which ones is noted where they are read.
+    notes = () if image.mode == "CMYK" else (Message("picture.bad_profile", name=name),)
+    return ColourSpace(profile=None, notes=notes)

@@ -22,6 +22,9 @@ _LARGEST_SQUARE = 1024
 # picture may have are cut out exactly.
 _LARGEST_WINDOW = MAX_PIXELS
 
+# How much more one side may grow than the other without being noticed.
+_SAME_SHAPE = 1.03
+
 Box = tuple[int, int, int, int]
 
 
@@ -95,6 +98,12 @@ def fitted_size(size: tuple[int, int], frame: tuple[int, int]) -> tuple[int, int
     """Return the largest (width, height) in `frame` with the aspect ratio of `size`, at least one pixel each way."""
     scale = min(frame[0] / size[0], frame[1] / size[1])
     return max(1, min(frame[0], round(size[0] * scale))), max(1, min(frame[1], round(size[1] * scale)))
+
+
+def keeps_shape(before: tuple[int, int], after: tuple[int, int]) -> bool:
+    """Whether two sizes differ in shape by no more than rounding their sides to multiples of 8 would change it."""
+    across, down = (new / old for new, old in zip(after, before, strict=True))
+    return max(across, down) <= _SAME_SHAPE * min(across, down)
 
 
 def side_by_side(images: Sequence[Image.Image], *, gap: int = 2) -> Image.Image:

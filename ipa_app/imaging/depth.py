@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.formats import RAW_FILE, is_raw
+from ipa_app.imaging.formats import check_page
 from ipa_app.messages import Message
 
 # Users are told in a sentence what is wrong with a file; tifffile would log a line for every tag.
@@ -28,17 +28,19 @@ _SAMPLED = 100_000
 
 @dataclass(frozen=True, kw_only=True)
 class DeepPicture:
-    """A decoded TIFF that Pillow has no mode for.
+    """A decoded TIFF that Pillow cannot read.
 
     Attributes:
         values: (H, W) or (H, W, channels) of any real type; with two or four channels, the last is alpha.
         is_negative: whether 0 is white.
+        is_only: whether it is the only page of its file.
         orientation: as in EXIF, 1..8.
         profile: its ICC profile.
     """
 
     values: np.ndarray
     is_negative: bool
+    is_only: bool
     orientation: int
     profile: bytes | None
 
@@ -94,14 +96,14 @@ def note_of_brightness(name: str) -> Message:
 
 
 def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
-    """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32-bit colours.
+    """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32 bits, separate planes.
 
     Args:
         data: content of the file.
         max_pixels: larger pictures are rejected before decoding.
 
     Raises:
-        UserError: it is a camera's raw file, too large, or of an unsupported kind.
+        UserError: it is a camera's raw file, begins with a preview, is too large, or of an unsupported kind.
         Exception: of any type if the file is damaged.
     """
     import tifffile
@@ -117,8 +119,8 @@ def _read_deep_tiff(tiff: Any, data: bytes, *, max_pixels: int) -> DeepPicture:
     with tiff as file:
         page = file.pages.first
         tags = {tag.code: tag.value for tag in page.tags}
-        if is_raw(tags):
-            raise UserError(RAW_FILE)
+        is_only = not _has_more(file.pages)
+        check_page(tags, is_only=is_only)
         width, height = page.imagewidth, page.imagelength
         if width * height > max_pixels or width * height * page.samplesperpixel * page.dtype.itemsize > _LARGEST_BYTES:
             raise UserError("picture.too_large_in_bits", width=width, height=height, bits=8 * page.dtype.itemsize)
@@ -129,19 +131,35 @@ def _read_deep_tiff(tiff: Any, data: bytes, *, max_pixels: int) -> DeepPicture:
     return DeepPicture(
         values=values,
         is_negative=page.photometric == _WHITE_IS_ZERO,
+        is_only=is_only,
         orientation=int(orientation),
         profile=profile if isinstance(profile, bytes) else None,
     )
 
 
+def _has_more(pages: Any) -> bool:
+    """Whether a second page follows; one that cannot be reached does not count."""
+    try:
+        return len(pages) > 1
+    except Exception:  # noqa: BLE001 - the chain of pages is untrusted, and the first one can be read
+        return False
+
+
 def _pixels(data: bytes, page: Any) -> np.ndarray:
-    """Decode a page, whose size is known to be acceptable, as (H, W) or (H, W, channels)."""
+    """Decode a page, whose size is known to be acceptable, as (H, W) or (H, W, channels).
+
+    Raises:
+        UserError: nothing here decodes this kind.
+        Exception: of any type if the file is damaged.
+    """
     try:
         values = page.asarray()
     except ValueError as error:
         # tifffile needs an 80 MB package for LZW and predictors. OpenCV has them, but mixes up separate planes.
-        if page.planarconfig == _PLANES_APART or "imagecodecs" not in str(error):
+        if "imagecodecs" not in str(error):
             raise
+        if page.planarconfig == _PLANES_APART:
+            raise UserError("picture.unknown_tiff_colours") from error
         values = _pixels_by_opencv(data, page)
     if values.ndim == 3 and page.planarconfig == _PLANES_APART:
         values = np.moveaxis(values, 0, 2)

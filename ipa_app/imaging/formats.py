@@ -6,12 +6,11 @@ import io
 import re
 from itertools import islice
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from ipa_app.errors import UserError
-from ipa_app.messages import Message
 
 try:
     import pillow_heif
@@ -46,8 +45,6 @@ _EXIF, _MOST_EXIF = re.compile(rb"Exif\0\0"), 64
 """The prefix of each part of a JPEG's EXIF data, and the most parts allowed. A part is 64 kB at most; programs write
 one per picture in the file."""
 
-RAW_FILE = Message("picture.camera_raw")
-
 _SIGNATURES = {
     b"\x89PNG\r\n\x1a\n": "PNG",
     b"\xff\xd8\xff": "JPEG",
@@ -59,9 +56,14 @@ _SIGNATURES = {
 }
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
+# Where a PNG says how many bits a sample has: after its signature, and the length, kind and size in its first chunk.
+_PNG_BITS = 24
+
 # Tags of TIFF 6.0, TIFF/EP and DNG.
-_SUBFILE_TYPE, _PHOTOMETRIC, _DNG_VERSION = 254, 262, 50706
-_COLOUR_FILTER_ARRAY = 32803
+_SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES = 254, 258, 259, 262, 277, 284
+_MAKE, _FURTHER_PICTURES, _DNG_VERSION = 271, 330, 50706
+_UNCOMPRESSED, _PLANES_APART = 1, 2
+_RGB, _YCBCR, _COLOUR_FILTER_ARRAY = 2, 6, 32803
 
 
 def format_names() -> str:
@@ -90,17 +92,22 @@ def open_header(data: bytes) -> Image.Image:
     """Read a file's header with only the opener of its format; no pixels are decoded.
 
     Raises:
-        UserError: its format needs a package that is missing, or it is a camera's raw file.
-        OSError: it is not a picture of these formats, or its header is damaged. Pillow raises many other errors for
-            damaged files.
+        UserError: its format needs a package that is missing, it is a camera's raw file, or begins with a preview.
+        UnidentifiedImageError: it is not a picture of these formats, or a TIFF that Pillow cannot read.
+        OSError: its header is damaged. Pillow raises many other errors for damaged files.
     """
     openers = _openers()
     check_parts(io.BytesIO(data))
     if format_of(data) == "HEIF" and "HEIF" not in openers:
         raise UserError("picture.heic")
     image = Image.open(io.BytesIO(data), formats=openers)
-    if isinstance(image, TiffImagePlugin.TiffImageFile) and is_raw(dict(image.tag_v2)):
-        raise UserError(RAW_FILE)
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        tags = dict(image.tag_v2)
+        check_page(tags, is_only=not image.tag_v2.next)
+        if _is_misread(tags):
+            raise UnidentifiedImageError("Pillow would mix up the pixels of this TIFF")
+    if image.format == "PNG" and image.mode == "L":
+        _scale_transparency(image, bits=data[_PNG_BITS])
     return image
 
 
@@ -136,11 +143,42 @@ def pixel_count(path: str | Path) -> int:
         return 0
 
 
-def is_raw(tags: dict[int, object]) -> bool:
-    """Whether a TIFF's first picture is that of a raw file: sensor values, or a small preview of them."""
+def check_page(tags: dict[int, Any], *, is_only: bool) -> None:
+    """Check that a TIFF's first page is a picture of its own.
+
+    Args:
+        tags: of the page, by their numbers.
+        is_only: whether no page follows; then it is the picture, even if it says that it is a preview of one.
+
+    Raises:
+        UserError: it holds the sensor values of a camera, or is a small preview of another one.
+    """
     subfile = tags.get(_SUBFILE_TYPE)
     is_preview = isinstance(subfile, int) and bool(subfile & 1)
-    return is_preview or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY
+    is_of_camera = is_preview and (_MAKE in tags or _FURTHER_PICTURES in tags)
+    if is_of_camera or _DNG_VERSION in tags or tags.get(_PHOTOMETRIC) == _COLOUR_FILTER_ARRAY:
+        raise UserError("picture.camera_raw")
+    if is_preview and not is_only:
+        raise UserError("picture.preview_first")
+
+
+def _scale_transparency(image: Image.Image, *, bits: int) -> None:
+    """Scale the grey that a PNG of a few bits declares transparent to eight, as Pillow scales only the pixels."""
+    transparent, largest = image.info.get("transparency"), 2**bits - 1
+    if bits < 8 and isinstance(transparent, int):
+        image.info["transparency"] = (transparent & largest) * 255 // largest
+
+
+def _is_misread(tags: dict[int, Any]) -> bool:
+    """Whether Pillow, which has a mode for a TIFF, makes another picture of its pixels, or none, and says nothing."""
+    is_plain, colours = tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED, tags.get(_PHOTOMETRIC)
+    if colours == _YCBCR:
+        return is_plain
+    samples = tags.get(_SAMPLES, 1)
+    if tags.get(_PLANES) != _PLANES_APART or samples == 1:
+        return False
+    is_deep = max(tags.get(_BITS, (1,))) > 8
+    return samples == 2 or samples > 4 or (is_plain and (is_deep or (samples == 4 and colours == _RGB)))
 
 
 def _openers() -> list[str]:

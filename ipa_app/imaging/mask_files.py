@@ -13,6 +13,19 @@ from PIL import Image
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.colour import channels_first
+from ipa_app.imaging.mask_pixels import (
+    DARK,
+    MOSTLY,
+    UNLIKE,
+    WHOLLY,
+    Pixels,
+    is_copy,
+    is_drawn,
+    is_erased,
+    is_flat,
+    is_photo,
+    keeps_lines,
+)
 from ipa_app.imaging.masks import fit_mask
 from ipa_app.imaging.opening import Decoded, Opened, PictureSource, decode, in_srgb
 from ipa_app.messages import Message
@@ -23,20 +36,13 @@ _REGION = Message("upload.region_mask")
 # Two shapes are the same up to this many pixels of rounding, or this share of a side.
 _ROUNDING, _STRETCH = 2, 0.01
 
-# Levels of grey, 0..1: practically black, the middle, practically white.
-_DARK, _MIDDLE, _LIGHT = 16 / 255, 127.5 / 255, 240 / 255
+# Levels of grey, 0..1: the middle, practically white.
+_MIDDLE, _LIGHT = 127.5 / 255, 240 / 255
 # Difference between the strongest and the weakest channel of a colour; JPEG's errors on grey stay far below it.
 _COLOURED = 80
-_FEW = 0.0005
-"""Share of the pixels below which something does not count as drawn."""
-
-# Longest side in pixels to which a mask is reduced to judge what kind of picture it is.
-_JUDGED_SIDE = 256
-_ALIKE, _UNLIKE = 24, 64
-# Least shares of a mask that equal the picture if it is a copy: painted over, with a hole, and the picture itself.
-_MOSTLY, _NEARLY, _WHOLLY = 0.4, 0.85, 0.97
-_MOST_TRANSITIONS = 0.02
-_MOST_COLOURS = 4
+# Fewest pixels of a copy of the picture that count as painted over, and their least share of one saved again with
+# losses, which changes it a little in more than this share of its pixels, and much in a few.
+_LEAST_PAINTED, _LEAST_SHARE, _CHANGED = 16, 0.0005, 0.01
 
 _SWAPS_SIDES = (
     Image.Transpose.ROTATE_90,
@@ -70,23 +76,6 @@ class MaskFile:
 
     mask: Image.Image
     notes: tuple[Message, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Drawn:
-    """A mask's pixels.
-
-    Attributes:
-        colours: (H, W, 3), 0..255.
-        opacity: (H, W), 0..255.
-        grey: (H, W), 0..1, in the full precision of the file.
-        is_lossy: whether the file's compression is lossy.
-    """
-
-    colours: np.ndarray
-    opacity: np.ndarray
-    grey: np.ndarray
-    is_lossy: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +118,7 @@ def read_mask(source: PictureSource, picture: Opened, *, may_be_empty: bool = Fa
         raise UserError("mask.other_shape", mask_width=width, mask_height=height, width=size[0], height=size[1])
     # A copy of the picture reveals its orientation; any other mask is most likely oriented as it is displayed.
     ways = {turn: _drawn(decoded, turn) for turn in turns}
-    copies = [turn for turn, drawn in ways.items() if _is_copy(drawn, picture.image)]
+    copies = [turn for turn, drawn in ways.items() if is_copy(drawn, picture.image)]
     turn = copies[0] if copies else turns[0]
     meaning = _meaning(ways[turn], picture.image)
     notes = [*decoded.notes]
@@ -200,7 +189,7 @@ def _size_after(turn: Image.Transpose | None, size: tuple[int, int]) -> tuple[in
     return (size[1], size[0]) if turn in _SWAPS_SIDES else size
 
 
-def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _NAME) -> _Drawn:
+def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _NAME) -> Pixels:
     image, _ = in_srgb(decoded, name=name)
     grey = decoded.levels
     if grey is None and decoded.image.mode in ("1", "L"):
@@ -208,7 +197,7 @@ def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _N
     if turn is not None:
         image, grey = image.transpose(turn), grey.transpose(turn) if grey else None
     values = np.asarray(grey if grey else image.convert("RGB").convert("L"), dtype=np.float32)
-    return _Drawn(
+    return Pixels(
         colours=np.asarray(image.convert("RGB")),
         opacity=np.asarray(image.convert("RGBA").getchannel("A")),
         grey=values if decoded.levels else values / 255,
@@ -219,7 +208,7 @@ def _drawn(decoded: Decoded, turn: Image.Transpose | None, *, name: Message = _N
 # ---------------------------------------------------------------- what it means
 
 
-def _meaning(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
+def _meaning(drawn: Pixels, picture: Image.Image | None) -> _Meaning:
     """Interpret a mask, for a given picture or without one.
 
     Raises:
@@ -228,26 +217,28 @@ def _meaning(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     least, most = int(drawn.opacity.min()), int(drawn.opacity.max())
     if most == 0:
         return _Meaning(painted=np.zeros(drawn.grey.shape, bool))
-    if most - least > 255 * _DARK:
+    if most - least > 255 * DARK:
         # Half-way between the two, as brushes and erasers may be soft or at half strength.
-        return _of_transparency(drawn, drawn.opacity > (least + most) / 2, picture)
+        return _of_transparency(drawn, (least + most) / 2, picture)
     channels = channels_first(drawn.colours)
     strongest, weakest = channels.max(axis=0), channels.min(axis=0)
     coloured = strongest.astype(np.int16) - weakest > _COLOURED
-    if coloured.mean() > _FEW:
+    if is_drawn(coloured):
         return _of_colours(drawn, coloured, strongest, picture)
     return _of_grey(drawn, picture)
 
 
-def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | None) -> _Meaning:
-    opacity = drawn.opacity / 255
+def _of_transparency(drawn: Pixels, opaque_from: float, picture: Image.Image | None) -> _Meaning:
+    opacity, opaque = drawn.opacity / 255, drawn.opacity > opaque_from
     hole = _Meaning(painted=~opaque, levels=1 - opacity, note=Message("mask.transparent_is_redrawn"))
     edge = np.concatenate([opaque[0], opaque[-1], opaque[:, 0], opaque[:, -1]]).mean()
-    if picture is not None and _is_copy(drawn, picture):
-        there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > 127
+    if picture is not None and is_copy(drawn, picture):
+        there = np.asarray(picture.convert("RGBA").getchannel("A").resize(opaque.shape[::-1])) > opaque_from
         # Nothing was cut out where the picture itself, and so its copy, is transparent.
         cut = hole.painted & there if (hole.painted | there).mean() > 0.995 else hole.painted
-        if cut.mean() <= _FEW:
+        # The edges of what was transparent before move a little if the copy is scaled or compressed with losses.
+        is_exact = not drawn.is_lossy and picture.size == opaque.shape[::-1]
+        if not (cut.any() if is_exact else is_drawn(cut)):
             raise _unmarked()
         return _Meaning(painted=cut, note=hole.note)
     ink = drawn.colours[opaque]
@@ -255,41 +246,40 @@ def _of_transparency(drawn: _Drawn, opaque: np.ndarray, picture: Image.Image | N
     white, black = (channels.min(axis=0) > 255 * _MIDDLE).mean(), (channels.max(axis=0) < 255 * _MIDDLE).mean()
     if min(white, black) > 0.02 and white + black > 0.9:
         return _Meaning(painted=opaque & (drawn.grey > _MIDDLE), levels=opacity * drawn.grey)
-    is_flat, is_black = _is_flat(ink), black > 0.9
+    are_strokes, is_black = is_flat(ink), black > 0.9
     # A background that reaches all around has a hole in it; strokes leave the edge free, and only strokes are coloured.
-    if edge > 0.65 and (is_black or not is_flat):
+    if edge > 0.65 and (is_black or not are_strokes):
         return hole
-    if is_flat and edge < (0.35 if is_black else 0.65):
+    if are_strokes and edge < (0.35 if is_black else 0.65):
         note = None if white > 0.9 else Message("mask.painted_is_redrawn")
         return _Meaning(painted=opaque, levels=opacity, note=note)
     raise _unclear()
 
 
-def _of_colours(drawn: _Drawn, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image | None) -> _Meaning:
+def _of_colours(drawn: Pixels, coloured: np.ndarray, strongest: np.ndarray, picture: Image.Image | None) -> _Meaning:
     rest = strongest[~coloured]
     is_on_black = rest.size > 0 and (rest < 255 * _MIDDLE).mean() > 0.95
-    is_copy = picture is not None and _is_copy(drawn, picture, least=_MOSTLY)
-    if is_on_black and _is_flat(drawn.colours.reshape(-1, 3)) and not is_copy:
+    is_painted_over = picture is not None and is_copy(drawn, picture, least=MOSTLY)
+    if is_on_black and is_flat(drawn.colours.reshape(-1, 3)) and not is_painted_over:
         levels = strongest / strongest.max()
         painted = strongest > strongest.max() / 2
         return _Meaning(painted=painted, levels=levels, note=Message("mask.not_black_is_redrawn"))
     return _of_copy(drawn, picture)
 
 
-def _of_grey(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
+def _of_grey(drawn: Pixels, picture: Image.Image | None) -> _Meaning:
     grey = drawn.grey
     least, most = float(grey.min()), float(grey.max())
-    if most <= _DARK and (least == most or drawn.is_lossy):
+    if most <= DARK and (least == most or drawn.is_lossy):
         return _Meaning(painted=np.zeros(grey.shape, bool))
     if least >= _LIGHT:
         return _Meaning(painted=np.ones(grey.shape, bool))
     if least == most:
         raise _unclear()
     has_two = not drawn.is_lossy and bool(((grey == least) | (grey == most)).all())
-    if not has_two and most <= _DARK:
+    if not has_two and most <= DARK:
         raise _unclear()
-    is_copy = picture is not None and _is_copy(drawn, picture, least=_WHOLLY)
-    if (not has_two and _is_photo(grey)) or is_copy:
+    if (not has_two and is_photo(grey)) or _is_painted_over(drawn, picture):
         return _of_copy(drawn, picture)
     if least <= _MIDDLE < most:
         return _Meaning(painted=grey > _MIDDLE, levels=grey)
@@ -297,63 +287,32 @@ def _of_grey(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
     return _Meaning(painted=grey > (least + most) / 2, levels=levels, note=Message("mask.brighter_is_redrawn"))
 
 
-def _of_copy(drawn: _Drawn, picture: Image.Image | None) -> _Meaning:
+def _is_painted_over(drawn: Pixels, picture: Image.Image | None) -> bool:
+    """Whether a mask of greys is the picture with something painted over, or the picture itself."""
+    return picture is not None and (is_copy(drawn, picture, least=WHOLLY) or keeps_lines(drawn, picture))
+
+
+def _of_copy(drawn: Pixels, picture: Image.Image | None) -> _Meaning:
     """Mark what differs from the picture, for a mask that is the picture with something painted over."""
     import cv2
 
     height, width = drawn.grey.shape
-    if picture is None or picture.size != (width, height) or not _is_copy(drawn, picture, least=_MOSTLY):
+    if picture is None or picture.size != (width, height) or not is_copy(drawn, picture, least=MOSTLY):
         raise _unclear()
     differences = np.abs(drawn.colours.astype(np.int16) - np.asarray(picture.convert("RGB")))
-    unlike = channels_first(differences).max(axis=0) > _UNLIKE
+    largest = channels_first(differences).max(axis=0)
+    unlike = largest > UNLIKE
+    is_saved_again = ((largest > 0) & ~unlike).mean() > _CHANGED
+    least = max(_LEAST_PAINTED, _LEAST_SHARE * unlike.size * is_saved_again)
     # Single pixels come from saving the picture again; small gaps are where the picture had the colour of the paint.
     cleaned = cv2.medianBlur(unlike.astype(np.uint8), 5)
     painted = cv2.morphologyEx(cleaned, cv2.MORPH_CLOSE, np.ones((9, 9), np.uint8)) > 0
-    if painted.mean() <= _FEW:
-        raise _unmarked()
+    differing = cv2.medianBlur(unlike.astype(np.uint8), 3)
+    if painted.sum() < least:
+        raise _unmarked() if differing.sum() < least else _unclear()
+    if is_erased(drawn, picture, differing):
+        raise _unclear()
     return _Meaning(painted=painted, note=Message("mask.painted_over_is_redrawn"))
-
-
-# ---------------------------------------------------------------- what kind of picture it is
-
-
-def _is_copy(drawn: _Drawn, picture: Image.Image, *, least: float = _NEARLY) -> bool:
-    """Whether at least the share `least` of a mask's opaque part equals the picture.
-
-    A plain background on the same plain background of the picture proves nothing.
-    """
-    height, width = drawn.grey.shape
-    small = (max(1, min(width, _JUDGED_SIDE)), max(1, min(height, _JUDGED_SIDE)))
-    ours, theirs = (
-        np.asarray(image.convert("RGB").resize(small, Image.Resampling.BOX), dtype=np.int16)
-        for image in (Image.fromarray(drawn.colours), picture)
-    )
-    opacity = np.asarray(Image.fromarray(drawn.opacity).resize(small, Image.Resampling.BOX))
-    counted = opacity > drawn.opacity.max() - 255 * _DARK
-    alike = counted & (np.abs(ours - theirs).max(axis=2) <= _ALIKE)
-    if not counted.any() or alike.sum() < least * counted.sum():
-        return False
-    has_detail = theirs[alike].std(axis=0).max() > _ALIKE / 2
-    is_neutral = theirs[alike].max() < _ALIKE or theirs[alike].min() > 255 - _ALIKE
-    return bool(has_detail or (alike.sum() == counted.sum() and not is_neutral))
-
-
-def _is_flat(colours: np.ndarray) -> bool:
-    """Whether pixels (N, 3) have only a few colours, as brush strokes do and photos do not."""
-    coarse = (colours >> 5).astype(np.int32) @ np.array([64, 8, 1])
-    counts = np.sort(np.bincount(coarse, minlength=512))[::-1]
-    return counts[:_MOST_COLOURS].sum() >= 0.9 * coarse.size
-
-
-def _is_photo(grey: np.ndarray) -> bool:
-    """Whether levels (H, W), 0..1, are mostly intermediate and scattered, unlike those of a soft mask."""
-    between = ((grey > 0.1) & (grey < 0.9)).mean()
-    if between < 0.5:
-        return False
-    side = max(1, max(grey.shape) // _JUDGED_SIDE)
-    painted = grey[::side, ::side] > (grey.min() + grey.max()) / 2
-    transitions = (painted[1:] != painted[:-1]).sum() + (painted[:, 1:] != painted[:, :-1]).sum()
-    return transitions > _MOST_TRANSITIONS * painted.size
 
 
 def _unclear() -> UserError:

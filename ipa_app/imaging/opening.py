@@ -17,7 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ipa_app.errors import UserError
-from ipa_app.imaging.colour import colour_space, to_srgb
+from ipa_app.imaging.colour import colour_space, to_srgb, without_traces
 from ipa_app.imaging.depth import DeepPicture, deep_grey, fractions, is_deep, is_negative, read_deep_tiff
 from ipa_app.imaging.formats import MAX_PIXELS, format_names, format_of, open_header
 from ipa_app.imaging.truncated import Completed, complete, has_end
@@ -119,7 +119,7 @@ def open_image(
     Raises:
         UserError: it is not a picture, damaged, too small, too large, or transparent all over.
     """
-    image = read_image(source, max_pixels=max_pixels, min_side=min_side).image
+    image = without_traces(read_image(source, max_pixels=max_pixels, min_side=min_side).image)
     check_visible(image)
     return flatten(image, background=background)
 
@@ -252,7 +252,8 @@ def _decode_deep_tiff(data: bytes, *, name: str, max_pixels: int, min_side: int)
     except _DAMAGED as error:
         raise _damaged() from error
     _check_size(deep.values.shape[1::-1], max_pixels=max_pixels, min_side=min_side)
-    return _upright(deep, orientation=deep.orientation, profile=deep.profile, name=name)
+    notes = () if deep.is_only else (Message("picture.several_frames", name=name),)
+    return _upright(deep, orientation=deep.orientation, profile=deep.profile, name=name, notes=notes)
 
 
 def _upright(

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from PIL import ExifTags, Image
-from sd_parsers.data import Generators, PromptInfo, Sampler
+from sd_parsers.data import Generators, Prompt, PromptInfo, Sampler
 from sd_parsers.exceptions import ParserError
 from sd_parsers.parsers import AUTOMATIC1111Parser, FooocusParser, InvokeAIParser, NovelAIParser
 
@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _LAST_LINE = "Steps: "  # of AUTOMATIC1111's notes
 _NEGATIVE = r"Negative\sprompt:"
+_HIDDEN_COLON = "\ufdd0"  # no character, so in no prompt: Unicode reserves it for use within a program
 _LARGEST_FILE = 64 * 2**20
 # Graphs may contain pictures. What sd-parsers searches with regular expressions of quadratic cost, blocking all other
 # threads, is text and a line of settings; "Dream" and "Source" are one short line.
@@ -206,15 +207,24 @@ def _named(notes: dict[str, Any]) -> dict[str, Any]:
 
 
 def _without_traps(text: str) -> str:
-    """Remove from AUTOMATIC1111's notes what confuses sd-parsers.
+    """Remove from AUTOMATIC1111's notes what confuses sd-parsers, and hide what must stay; see `_revealed`.
 
     It also splits at commas and colons in quotation marks, and at "Negative prompt:" anywhere.
     """
     first, *more = re.split(rf"^{_NEGATIVE}", text, flags=re.MULTILINE)
-    negative = re.sub(_NEGATIVE, "", "".join(more)).lstrip(" ")
-    text = re.sub(_NEGATIVE, "", first) + (f"Negative prompt: {negative}" if more else "")
+    negative = _hidden("".join(more)).lstrip(" ")
+    text = _hidden(first) + (f"Negative prompt: {negative}" if more else "")
     lines = [_unquoted(line) if line.startswith(_LAST_LINE) else line for line in text.splitlines()]
     return "\n".join(lines)
+
+
+def _hidden(text: str) -> str:
+    return re.sub(_NEGATIVE, lambda words: f"{words[0][:-1]}{_HIDDEN_COLON}", text)
+
+
+def _revealed(prompts: Sequence[Prompt]) -> str:
+    """Join prompts, with the words in them that were hidden from sd-parsers."""
+    return ", ".join(prompt.value for prompt in prompts).replace(_HIDDEN_COLON, ":")
 
 
 def _unquoted(line: str) -> str:
@@ -229,8 +239,8 @@ def _settings(info: PromptInfo, notes: Mapping[str, Any], graph: Graph) -> Other
     several = len(info.samplers) > 1
     return OtherSettings(
         program=info.generator.value,
-        prompt=", ".join(prompt.value for prompt in sampler.prompts),
-        negative_prompt=", ".join(prompt.value for prompt in sampler.negative_prompts),
+        prompt=_revealed(sampler.prompts),
+        negative_prompt=_revealed(sampler.negative_prompts),
         seed=_whole(values.get("seed", values.get("noise_seed"))),
         steps=_whole(values.get("steps", info.metadata.get("steps"))),
         guidance_scale=_number(values.get("cfg_scale")),

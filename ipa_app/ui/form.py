@@ -11,6 +11,7 @@ from ipa_app.engine.references import MOST_REFERENCES, Reference, slot_name
 from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.tasks import TASKS
 from ipa_app.errors import UserError, blaming
+from ipa_app.imaging.colour import without_traces
 from ipa_app.imaging.mask_files import MaskFile, read_region_mask
 from ipa_app.imaging.masks import editor_levels, join_masks
 from ipa_app.imaging.opening import BLACK, CLIP_MEAN, Opened, check_visible, flatten, read_image
@@ -196,10 +197,13 @@ def open_upload(upload: Any, *, field: str, name: str | None = None) -> Opened:
     with blaming(field), opening_turn(upload):
         opened = read_image(file_path(upload, field=field), name=name)
         check_visible(opened.image)
-    if field not in _BEHIND_TRANSPARENCY or opened.image.mode == "RGB":
+    if field not in _BEHIND_TRANSPARENCY:
         return opened
+    image = without_traces(opened.image)
+    if image.mode == "RGB":
+        return replace(opened, image=image)
     ground, note = _BEHIND_TRANSPARENCY[field]
-    flat = flatten(opened.image, background=ground)
+    flat = flatten(image, background=ground)
     return replace(opened, image=flat, notes=(*opened.notes, Message(note, name=name)))
 
 

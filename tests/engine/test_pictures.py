@@ -55,6 +55,18 @@ def test_start_picture_reference_and_range_work_together(generate: Generate) -> 
     assert pixels(whole) != pixels(generate(**wish, start_image=start, scale=0))
 
 
+def test_it_is_said_how_much_of_a_start_picture_of_another_shape_is_used(generate: Generate) -> None:
+    wish = {"task": "mix", "prompt": "a cat", "seed": 1, "strength": 0.7}
+    wide, tall = noise_picture(6, (90, 40)), noise_picture(6, (40, 66))
+    used = (
+        "The start picture has another shape than the new one, so only {} of its {} pixels are used, about the "
+        "centre. Set “Width” and “Height” to its shape to use all of it."
+    )
+    assert generate(**wish, start_image=wide).notes == (used.format("40 x 40", "90 x 40"),)
+    assert generate(**wish, start_image=tall, width=64, height=96).notes == (used.format("40 x 60", "40 x 66"),)
+    assert generate(**wish, start_image=noise_picture(6, (90, 89))).notes == ()
+
+
 @pytest.mark.parametrize("adapter", ["base", "fine"])
 def test_scale_zero_and_no_reference_are_the_same_bytes(generate: Generate, adapter: str) -> None:
     none = generate(task="mix", prompt="a red cat", seed=5)

@@ -202,7 +202,10 @@ def test_a_profile_of_which_parts_are_missing_is_told_by_the_name_of_the_picture
 def test_inks_with_a_profile_of_screens_are_told_as_well() -> None:
     opened = read_image(encoded(patches(COLOURS).convert("CMYK"), "JPEG", icc_profile=p3_profile(), quality=95))
     assert np.abs(middles(opened.image) - COLOURS).max() <= 6
-    assert opened.notes == (DAMAGED,)
+    assert opened.notes == (
+        "This picture is made for printing (CMYK) and has a damaged or unsuitable colour profile, so its colours may "
+        "be a little off.",
+    )
 
 
 def test_what_pillow_has_opened_itself_is_converted_as_well() -> None:

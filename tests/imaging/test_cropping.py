@@ -175,3 +175,19 @@ def test_a_window_is_converted_before_it_is_scaled_so_that_no_pixel_is_rounded_a
     speck.putpixel((30, 30), 9)
     seen = scale_window(speck, (0, 0, 60, 60), (1, 1), Image.Resampling.BOX, mode="F")
     assert (seen.mode, seen.getpixel((0, 0))) == ("F", pytest.approx(9 / 3600))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "is_kept"),
+    [
+        ((60, 40), (96, 64), True),
+        ((1000, 667), (768, 512), True),
+        ((103, 100), (512, 512), True),
+        ((104, 100), (512, 512), False),
+        ((100, 104), (512, 512), False),
+        ((60, 40), (64, 64), False),
+    ],
+)
+def test_a_shape_is_kept_up_to_rounding(before: tuple[int, int], after: tuple[int, int], is_kept: bool) -> None:
+    assert cropping.keeps_shape(before, after) == is_kept
+    assert cropping.keeps_shape(before[::-1], after[::-1]) == is_kept

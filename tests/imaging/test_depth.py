@@ -70,6 +70,9 @@ def pixels(data: bytes) -> np.ndarray:
         tiff(UNITS.astype(np.float64)),
         tiff(UNITS.astype(">f4"), byteorder=">"),
         tiff(np.moveaxis(UNITS, 2, 0), planarconfig="separate"),
+        tiff(np.moveaxis(EXPECTED.astype(np.uint16) * 257, 2, 0), planarconfig="separate"),
+        tiff(np.moveaxis(EXPECTED.astype(">u2") * 257, 2, 0), planarconfig="separate", byteorder=">", tile=(16, 16)),
+        tiff(np.moveaxis(EXPECTED.astype(np.uint16) * 257, 2, 0), planarconfig="separate", compression="zlib"),
         tiff(UNITS, compression="zlib"),
         tiff(UNITS, bigtiff=True),
         tiff(EXPECTED.astype(np.uint16) * 257),
@@ -77,7 +80,22 @@ def pixels(data: bytes) -> np.ndarray:
         opencv_tiff(UNITS, 5),
         opencv_tiff(UNITS, 8),
     ],
-    ids=["float", "half", "double", "big-endian", "planes", "deflate", "BigTIFF", "16", "32", "LZW", "Adobe deflate"],
+    ids=[
+        "float",
+        "half",
+        "double",
+        "big-endian",
+        "planes",
+        "16 in planes",
+        "16 in planes, big-endian tiles",
+        "16 in planes, deflate",
+        "deflate",
+        "BigTIFF",
+        "16",
+        "32",
+        "LZW",
+        "Adobe deflate",
+    ],
 )
 def test_colours_of_every_depth(data: bytes) -> None:
     assert np.abs(pixels(data) - EXPECTED).max() <= 1
@@ -102,6 +120,33 @@ def test_transparency_of_deep_pictures() -> None:
     grey[:, 8:] = 7
     opened = read_image(encoded(Image.fromarray(grey), transparency=7)).image
     assert [opened.getpixel(at) for at in ((2, 2), (12, 2))] == [(117, 117, 117, 255), (0, 0, 0, 0)]
+
+
+@pytest.mark.parametrize("compression", [None, "zlib"])
+@pytest.mark.parametrize("kind", [np.uint8, np.uint16])
+@pytest.mark.parametrize("colours", [EXPECTED, EXPECTED[..., :1]], ids=["colours", "grey"])
+def test_transparency_in_a_plane_of_its_own(colours: np.ndarray, kind: Any, compression: str | None) -> None:
+    opacity = np.linspace(0, 255, 24 * 40).astype(np.uint8).reshape(24, 40, 1)
+    planes = np.moveaxis(np.concatenate([colours, opacity], axis=2), 2, 0).astype(kind)
+    data = tiff(
+        planes * kind(np.iinfo(kind).max // 255),
+        photometric="rgb" if len(planes) == 4 else "minisblack",
+        planarconfig="separate",
+        extrasamples=["unassalpha"],
+        compression=compression,
+    )
+    seen = np.asarray(read_image(data).image)
+    assert np.array_equal(seen, np.concatenate([np.broadcast_to(colours, EXPECTED.shape), opacity], axis=2))
+
+
+def test_a_deep_file_with_several_pages_says_that_the_first_is_used() -> None:
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        for values in (UNITS, 1 - UNITS):
+            file.write(values, photometric="rgb")
+    opened = read_image(buffer.getvalue())
+    assert np.abs(np.asarray(opened.image).astype(int) - EXPECTED).max() <= 1
+    assert opened.notes == ("This picture has several frames or pages; the first is used.",)
 
 
 def test_a_sixteen_bit_picture_in_which_white_is_zero() -> None:
@@ -223,11 +268,28 @@ def test_deep_pictures_that_cannot_be_used_are_said_plainly(values: np.ndarray, 
         read_image(tiff(values))
 
 
-@pytest.mark.parametrize("options", [{"subfiletype": 1}, {"extratags": [(50706, "B", 4, b"\1\4\0\0", True)]}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"subfiletype": 1, "extratags": [(271, "s", 0, "NIKON", True)]},
+        {"extratags": [(50706, "B", 4, b"\1\4\0\0", True)]},
+    ],
+)
 def test_a_deep_picture_of_a_cameras_raw_file_is_refused_as_that(options: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="camera's raw file"):
         read_image(tiff(UNITS, **options))
     assert read_image(tiff(UNITS, subfiletype=0)).image.size == (40, 24)
+
+
+@pytest.mark.parametrize("values", [UNITS, EXPECTED], ids=["deep", "bytes"])
+def test_a_preview_is_refused_unless_it_is_all_that_there_is(values: np.ndarray) -> None:
+    assert read_image(tiff(values, subfiletype=1)).image.size == (40, 24)
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as file:
+        file.write(values[::2, ::2], photometric="rgb", subfiletype=1)
+        file.write(values, photometric="rgb")
+    with pytest.raises(UserError, match="first page of this TIFF file is only a small preview"):
+        read_image(buffer.getvalue())
 
 
 def test_a_deep_picture_that_is_too_large_is_refused_from_its_header() -> None:

@@ -93,7 +93,7 @@ def test_without_its_package_a_heic_picture_is_named(monkeypatch: pytest.MonkeyP
     assert open_image(encoded(PICTURE)).tobytes() == PICTURE.tobytes()
 
 
-@pytest.mark.parametrize("tags", [{254: 1}, {50706: b"\x01\x04\0\0"}], ids=["a preview", "DNG"])
+@pytest.mark.parametrize("tags", [{254: 1, 271: "NIKON"}, {50706: b"\x01\x04\0\0"}], ids=["a preview", "DNG"])
 def test_the_preview_in_a_cameras_raw_file_is_not_taken_for_the_photo(tags: dict[int, object]) -> None:
     with pytest.raises(UserError, match="camera's raw file.*save it from your photo program as a JPEG or PNG"):
         open_image(encoded(PICTURE, "TIFF", tiffinfo=tags))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import is_same_shape, read_mask
@@ -23,6 +23,7 @@ from tests.mask_drawings import (
     UNCLEAR,
     UNMARKED,
     agreement,
+    drawing,
     numbers,
     painted,
     photo,
@@ -30,7 +31,7 @@ from tests.mask_drawings import (
     strokes,
     with_hole,
 )
-from tests.picture_files import encoded
+from tests.picture_files import encoded, grey_png
 
 CLEAR: dict[str, tuple[bytes, str | None]] = {
     "white on black": (encoded(spot()), None),
@@ -58,6 +59,8 @@ CLEAR: dict[str, tuple[bytes, str | None]] = {
     "pink strokes": (encoded(strokes((255, 45, 120), opacity=128)), STROKES),
     "white and black on transparent": (encoded(painted((255,) * 4, (0, 0, 0, 255), "RGBA").crop((0, 0, *SIZE))), None),
     "a hole in black": (encoded(with_hole(Image.new("RGB", SIZE))), HOLE),
+    "a hole in black, of two bits": (grey_png(MARKED * 3, bits=2, transparent=3), HOLE),
+    "black strokes, of four bits": (grey_png(~MARKED * 15, bits=4, transparent=15), STROKES),
     "a hole in the picture": (encoded(with_hole(photo())), HOLE),
     "a hole in the picture, half the size": (encoded(with_hole(photo()).resize((80, 60))), HOLE),
     "a hole in the picture, WebP": (encoded(with_hole(photo()), "WEBP", quality=80), HOLE),
@@ -303,17 +306,13 @@ def test_a_mask_is_brought_to_the_size_of_a_large_picture(draw: Callable[[], byt
 
 
 def test_a_drawing_in_black_and_white_is_no_mask_of_itself() -> None:
-    drawing = Image.new("RGB", SIZE, (255, 255, 255))
-    lines = ImageDraw.Draw(drawing)
-    for at in range(0, 160, 12):
-        lines.line((at, 0, 160 - at, 120), fill=(0, 0, 0), width=3)
-    picture = Opened(image=drawing)
+    picture = Opened(image=drawing())
     with pytest.raises(UserError) as asked:
-        read_mask(encoded(drawing), picture)
+        read_mask(encoded(drawing()), picture)
     assert str(asked.value) == UNMARKED
     assert agreement(read_mask(encoded(spot()), picture)) == 1
     assert agreement(read_mask(encoded(numbers(0, 255)), picture), ~MARKED) == 1
-    assert agreement(read_mask(encoded(with_hole(drawing)), picture)) == 1
+    assert agreement(read_mask(encoded(with_hole(drawing())), picture)) == 1
 
 
 def test_a_figure_on_black_painted_over_is_no_mask_of_colours() -> None:

@@ -17,7 +17,7 @@ from ipa_app.errors import UserError
 from ipa_app.imaging.mask_files import read_mask
 from ipa_app.imaging.opening import CLIP_MEAN, Opened, decode, open_image, read_image
 from tests.effort import check_cpu_s
-from tests.picture_files import encoded, noise
+from tests.picture_files import encoded, grey_png, noise
 
 RED, GREEN, BLUE = (200, 30, 40), (20, 180, 60), (30, 40, 200)
 
@@ -238,6 +238,15 @@ def test_transparency_is_kept_where_it_is_asked_for() -> None:
     assert read_image(encoded(noise().convert("RGBA"), "PNG")).image.mode == "RGB"
 
 
+@pytest.mark.parametrize(("opacity", "is_seen"), [(249, True), (250, False), (254, False)])
+def test_traces_of_transparency_are_kept_but_not_seen(opacity: int, is_seen: bool) -> None:
+    picture = noise()
+    picture.putalpha(opacity)
+    kept = read_image(encoded(picture)).image
+    assert (kept.mode, kept.tobytes()) == ("RGBA", picture.tobytes())
+    assert (open_image(encoded(picture), background=CLIP_MEAN).tobytes() != noise().tobytes()) == is_seen
+
+
 @pytest.mark.parametrize("mode", ["L", "La", "LA", "PA", "RGBa", "RGBA", "RGBX", "HSV", "YCbCr", "P"])
 def test_pictures_of_every_mode(mode: str) -> None:
     grey = Image.new("RGB", (20, 20), (102, 102, 102))
@@ -290,6 +299,16 @@ def test_rgb_with_one_transparent_colour() -> None:
     opened = open_image(encoded(image, "PNG", transparency=GREEN))
     assert opened.getpixel((15, 5)) == (255, 255, 255)
     assert opened.getpixel((5, 5)) == RED
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_one_transparent_grey_of_a_png_of_any_depth(bits: int) -> None:
+    largest = 2**bits - 1
+    levels = np.arange(20 * 20).reshape(20, 20) % (largest + 1)
+    for transparent in {0, largest // 3, largest}:
+        seen = np.asarray(read_image(grey_png(levels, bits=bits, transparent=transparent)).image)
+        assert np.array_equal(seen[..., 3], np.where(levels == transparent, 0, 255))
+        assert np.array_equal(seen[..., 0], levels * 255 // largest)
 
 
 def test_black_and_white_bits() -> None:

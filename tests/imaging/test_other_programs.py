@@ -140,7 +140,7 @@ def test_each_program_is_read_from_each_file_it_writes(tmp_path: Path, case: str
 def test_prompts_of_several_lines_and_the_marker_within_them(tmp_path: Path) -> None:
     text = f"a fox,\nin a coat (Negative prompt: dog)\nNegative prompt: blurry,\nNegative prompt: cat\n{INFO}"
     settings = read(png(tmp_path / "a.png", parameters=text))
-    assert settings.prompt == "a fox,\nin a coat ( dog)"
+    assert settings.prompt == "a fox,\nin a coat (Negative prompt: dog)"
     assert settings.negative_prompt == "blurry,\n cat"
     assert settings.seed == 4242
 
@@ -164,7 +164,7 @@ def test_what_stands_in_quotation_marks_of_the_last_line_ends_nothing(tmp_path: 
     settings = read(png(tmp_path / "a.png", parameters=text.replace("Model: mymodel", quoted)))
     assert (settings.seed, settings.steps, settings.guidance_scale) == (4242, 24, 6.5)
     assert settings.prompt == 'a "red, Seed: 6" fox'
-    assert settings.negative_prompt == "blurry,  cat"
+    assert settings.negative_prompt == "blurry, Negative prompt: cat"
     assert settings.model is not None
     assert settings.model.split() == ["my", '\\"own\\"', "model"]
 

@@ -69,10 +69,14 @@ class Door:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
-    def __call__(self, mask: bytes, picture: bytes | None = None, **values: float) -> tuple[np.ndarray, str | None]:
+    def __call__(
+        self, mask: bytes | None, picture: bytes | None = None, **values: float
+    ) -> tuple[np.ndarray, str | None]:
         """Return which pixels of the picture are redrawn, and the note about it."""
         uploads = {}
         for name, data in (("mask", mask), ("image", picture or encoded(PHOTO))):
+            if data is None:
+                continue
             (self.folder / name).write_bytes(data)
             uploads[name] = {"path": str(self.folder / name)}
         request = build_request("inpaint", {**uploads, **values})
@@ -151,6 +155,39 @@ def on_nothing(door: Door) -> str | None:
     return note
 
 
+def extended(door: Door) -> str | None:
+    redrawn, note = door(None, encoded(with_hole(PHOTO)), extend_right=50)
+    assert redrawn[:, 160:].all()
+    assert not redrawn[:, :160].any()
+    return note
+
+
+def small_marks(door: Door) -> str | None:
+    picture = PHOTO.resize((960, 720), Image.Resampling.NEAREST)
+    hole, mark = picture.convert("RGBA"), picture.copy()
+    hole.paste((0, 0, 0, 0), (700, 100, 708, 108))
+    mark.paste((255, 0, 0), (700, 100, 708, 108))
+    (cut, note), (painted, other) = (door(encoded(mask), encoded(picture)) for mask in (hole, mark))
+    assert cut.sum() == cut[100:108, 700:708].sum() == 64
+    assert painted.sum() == painted[100:108, 700:708].sum() > 48
+    assert other == ROWS["the picture with something painted over it"].sentence
+    return note
+
+
+def paint_on_lines(door: Door, colour: tuple[int, int, int]) -> str | None:
+    lines = Image.new("RGB", SIZE, (255, 255, 255))
+    for at in range(0, 160, 16):
+        ImageDraw.Draw(lines).line((at, 0, at, 120), fill=(0, 0, 0), width=2)
+    over = lines.copy()
+    over.paste(colour, mask=SPOT)
+    try:
+        redrawn, note = door(encoded(over), encoded(lines))
+    except UserError as error:
+        return str(error)
+    assert (redrawn & MARKED).sum() > 0.8 * (redrawn | MARKED).sum()
+    return note
+
+
 CASES: dict[str, Callable[[Door], str | None]] = {
     "white on black, in any format, mode and depth": marks(
         encoded(SPOT),
@@ -192,6 +229,9 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "the picture with something painted over it": marks(
         encoded(Image.composite(Image.new("RGB", SIZE, (255, 255, 255)), PHOTO, SPOT))
     ),
+    "a hole or a mark of a few pixels in a copy of a large picture": small_marks,
+    "a drawing in black and white, painted over in its ink": lambda door: paint_on_lines(door, (0, 0, 0)),
+    "a drawing, some lines of which are erased": lambda door: paint_on_lines(door, (255, 255, 255)),
     "the picture itself": asked(encoded(PHOTO), encoded(PHOTO, "JPEG", quality=80)),
     "another photo": asked(encoded(photo(9)), encoded(photo(9).convert("L"))),
     "the picture's shape at another size, apart from rounding": marks(
@@ -206,6 +246,7 @@ CASES: dict[str, Callable[[Door], str | None]] = {
         encoded(SPOT.transpose(Image.Transpose.ROTATE_90), exif=exif(6)),
         encoded(SPOT.transpose(Image.Transpose.ROTATE_180), exif=exif(3)),
     ),
+    "none, where a picture that is transparent in places is extended": extended,
     "on a part of the picture that is transparent": on_nothing,
 }
 

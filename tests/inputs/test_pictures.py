@@ -7,15 +7,22 @@ import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
 from PIL import ExifTags, Image
 
+from ipa_app.engine.plan import make_plan
 from ipa_app.engine.requests import GenerateRequest
+from ipa_app.engine.tasks import TASKS
+from ipa_app.engine.tasks.task import Tools
 from ipa_app.errors import UserError
 from ipa_app.imaging.opening import CLIP_MEAN
+from ipa_app.imaging.transparency import note_of_transparency
+from ipa_app.messages import Message
+from ipa_app.models.catalog import ModelEntry
 from ipa_app.ui.form import build_request
 from tests.inputs.tables import rows
 from tests.picture_files import (
@@ -23,6 +30,7 @@ from tests.picture_files import (
     adobe_profile,
     cmyk_profile,
     encoded,
+    grey_png,
     in_2020,
     in_adobe_rgb,
     in_p3,
@@ -30,7 +38,9 @@ from tests.picture_files import (
     middles,
     p3_profile,
     patches,
+    planar_tiff,
     png_with,
+    tiff_pages,
 )
 
 ROWS = rows("Pictures")
@@ -82,6 +92,24 @@ def float_tiff(values: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, values.astype(np.float32), photometric="rgb")
     return buffer.getvalue()
+
+
+def in_planes(door: Door) -> str | None:
+    said = None
+    for kind in (np.uint8, np.uint16):
+        picture, note = door(planar_tiff(PATCHES, kind, "rgb"))
+        assert shows(picture, 0)
+        said = said or note
+    return said
+
+
+def odd_tiffs(door: Door) -> str:
+    said = {
+        door.refusal(planar_tiff(PATCHES.convert("CMYK"), np.uint16, "separated")),
+        door.refusal(planar_tiff(PATCHES.convert("YCbCr"), np.uint8, "ycbcr")),
+    }
+    assert len(said) == 1
+    return said.pop()
 
 
 def seen_through(colour: tuple[int, int, int] = (120, 120, 120)) -> bytes:
@@ -137,10 +165,17 @@ def srgb_profile(door: Door) -> str | None:
     return note
 
 
-def inks(door: Door) -> str | None:
-    picture, note = door(encoded(PATCHES.convert("CMYK"), "JPEG", quality=95))
-    assert shows(picture)
-    return note
+def inks(*profiles: bytes | None) -> Callable[[Door], str | None]:
+    def given(door: Door) -> str | None:
+        said = set()
+        for profile in profiles:
+            picture, note = door(encoded(PATCHES.convert("CMYK"), "JPEG", quality=95, icc_profile=profile))
+            assert shows(picture)
+            said.add(note)
+        assert len(said) == 1
+        return said.pop()
+
+    return given
 
 
 def damaged_profile(door: Door) -> str | None:
@@ -214,10 +249,20 @@ def on_ground(field: str, ground: tuple[int, int, int]) -> Callable[[Door], str 
     return given
 
 
+def a_transparent_grey(door: Door) -> str | None:
+    said = set()
+    for bits in (1, 2, 4, 8):
+        levels = np.zeros((20, 20), np.uint8)
+        levels[:, 10:] = 2**bits - 1
+        picture, note = door(grey_png(levels, bits=bits, transparent=2**bits - 1))
+        assert (picture.getpixel((3, 3)), picture.getpixel((15, 3))) == ((0, 0, 0), CLIP_MEAN)
+        said.add(note)
+    assert len(said) == 1
+    return said.pop()
+
+
 def kept_transparent(field: str) -> Callable[[Door], str | None]:
     def given(door: Door) -> str | None:
-        from ipa_app.imaging.transparency import note_of_transparency
-
         picture, note = door(seen_through(), field)
         assert picture.mode == "RGBA"
         assert (picture.getpixel((5, 5)), picture.getpixel((30, 5))) == ((120, 120, 120, 255), (9, 9, 9, 0))
@@ -226,6 +271,31 @@ def kept_transparent(field: str) -> Callable[[Door], str | None]:
         return note_of_transparency({"image": "The picture", "start_image": "The start picture"}[field])
 
     return given
+
+
+def nearly_opaque(door: Door) -> str | None:
+    picture = PATCHES.copy()
+    picture.putalpha(250)
+    seen = [door(encoded(picture), field) for field in ("reference", "pose")]
+    assert all(image.tobytes() == PATCHES.tobytes() for image, _ in seen)
+    return next((note for _, note in seen if note), None)
+
+
+def kept_opacity(door: Door, opacity: int) -> str:
+    picture = PATCHES.copy()
+    picture.putalpha(opacity)
+    opened, note = door(encoded(picture), "image")
+    assert opened.tobytes() == picture.tobytes()
+    assert note is None
+    return note_of_transparency(Message("upload.image"))
+
+
+def cropped_start(door: Door) -> str | None:
+    entry = ModelEntry(name="toybox", title="M", location=door.folder, adapters={}, controlnets={}, width=64, height=64)
+    start, _ = door(encoded(Image.new("RGB", (90, 60))), "start_image")
+    plan = make_plan(GenerateRequest(task="mix", prompt="a cat", start_image=start), entry)
+    (note,) = TASKS["mix"].prepare(plan, Mock(spec=Tools)).notes
+    return note
 
 
 def several(kind: str, used: int) -> Callable[[Door], str | None]:
@@ -268,11 +338,19 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "PNG, JPEG, WebP, GIF, BMP, TIFF, AVIF or HEIC": formats,
     "any other file": lambda door: door.refusal(b"words"),
     "HEIC where pillow-heif is not installed": without_heif,
-    "a camera's raw file (DNG, NEF, ARW …)": lambda door: door.refusal(encoded(PHOTO, "TIFF", tiffinfo={254: 1})),
+    "a camera's raw file (DNG, NEF, ARW …)": lambda door: door.refusal(
+        encoded(PHOTO, "TIFF", tiffinfo={254: 1, 271: "NIKON"})
+    ),
+    "TIFF whose first page is a small preview of the next": lambda door: door.refusal(
+        tiff_pages(np.asarray(PHOTO)[::8, ::8], np.asarray(PHOTO))
+    ),
+    "TIFF with its channels in planes of their own, of any depth": in_planes,
+    "TIFF with colours that cannot be read here: CMYK in planes of 16 bits, YCbCr without compression …": odd_tiffs,
     "a photo with an EXIF orientation": turned,
     "a colour profile: Display P3, Adobe RGB, grey, CMYK": profiles,
     "an sRGB profile": srgb_profile,
-    "CMYK without a profile": inks,
+    "CMYK with a damaged profile, or one for other colours": inks(b"profile", p3_profile(), cmyk_profile()[:200]),
+    "CMYK without a profile": inks(None),
     "a damaged profile, or one for other colours": damaged_profile,
     "cICP, or gAMA and cHRM, in PNG; code points in AVIF and HEIC; Adobe RGB by EXIF in JPEG": named_spaces,
     "HDR (PQ or HLG)": hdr,
@@ -281,9 +359,13 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "floating point, with light above 1": bright_floats,
     "floating point, 0 to 255": floats(255),
     "a transparent reference": on_ground("reference", CLIP_MEAN),
+    "one grey declared transparent, in PNG of any depth": a_transparent_grey,
+    "a reference or a pose of opacity 250 to 254, which some programs write for 255": nearly_opaque,
+    "a picture of opacity 250 to 254 to change": lambda door: kept_opacity(door, 250),
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
     "a transparent picture to change": kept_transparent("image"),
     "a transparent picture to start from": kept_transparent("start_image"),
+    "a picture to start from, of another shape than the new one": cropped_start,
     "a picture that is transparent all over": lambda door: door.refusal(encoded(Image.new("RGBA", (20, 20)))),
     "an animation, or a file with several pages": several("GIF", 0),
     "HEIC with several pictures": several("HEIF", 1),

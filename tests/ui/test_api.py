@@ -76,7 +76,9 @@ def test_what_counts_for_nothing_is_noted(client: Client, pictures: Pictures) ->
     assert notes(strength=0.5) == ["strength had no effect, as there is no start_image."]
     (away,) = notes(negative_reference=picture)
     assert away.startswith("negative_reference had no effect")
-    assert notes(reference=picture, negative_reference=picture, region="left", start_image=picture, strength=0.6) == []
+    used = {"reference": picture, "negative_reference": picture, "region": "left", "start_image": picture}
+    # In the shape of the start picture, of which nothing is cropped then.
+    assert notes(**used, strength=0.6, width=128, height=96) == []
 
 
 def test_a_note_names_parameters_and_says_what_somebody_wrote_as_it_was_written() -> None:

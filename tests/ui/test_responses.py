@@ -44,6 +44,31 @@ def test_an_upload_of_a_files_name_is_said_to_hold_no_file(app_url: str) -> None
         assert "-F files=@my_toy.png" in answer.json()["error"]
 
 
+@pytest.mark.parametrize(
+    ("name", "body", "status", "told"),
+    [
+        ("mix", "{}", 422, "prompt is missing"),
+        ("mix", '{"prompt": "a cat", "cfg": 3}', 422, "There is no parameter 'cfg'"),
+        ("mix", "a cat", 422, "A call must be a JSON object"),
+        ("paint", '{"prompt": "a cat"}', 404, "There is no endpoint 'paint'"),
+        ("mix", '{"prompt": "a cat", "scale": 9}', 200, None),
+    ],
+)
+def test_a_call_by_names_that_cannot_be_understood_fails_at_the_first_step(
+    app_url: str, name: str, body: str, status: int, told: str | None
+) -> None:
+    """docs/api.md promises these statuses; any other failure comes as an event at the second step."""
+    answer = httpx.post(
+        f"{app_url}gradio_api/call/v2/{name}", content=body, headers={"content-type": "application/json"}
+    )
+    assert answer.status_code == status
+    if told:
+        assert answer.json()["error"].startswith(told)
+    else:
+        address = f"{app_url}gradio_api/call/v2/{name}/{answer.json()['event_id']}"
+        assert "event: error" in httpx.get(address, timeout=60).text
+
+
 def test_scale_nan_is_refused(app_url: str) -> None:
     added_later = [0, 1, "crop", 0.5, 0.5, None, None, 1, *LAST.values(), "", "best", *NEWEST.values()]
     values = json.dumps(["a cat", None, "base", float("nan"), "", 1, -1, 0, 0, 0, 0, "toybox", *added_later])

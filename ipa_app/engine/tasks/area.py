@@ -10,7 +10,7 @@ from PIL import Image, ImageChops, ImageDraw
 
 from ipa_app.engine.tasks.task import LARGEST_SIDE
 from ipa_app.errors import UserError
-from ipa_app.imaging.cropping import Box, cut_window, fitted_size, is_huge, part_inside, place_in
+from ipa_app.imaging.cropping import Box, cut_window, fitted_size, is_huge, keeps_shape, part_inside, place_in
 from ipa_app.imaging.masks import cover_cells, feather, fit_mask, grow, mask_box
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 # At softness 1 the new part fades in over one part in this many of the drawn width: 2 pixels at 128, 8 at 512.
 _FEATHER = 64
-
-# How much more one side may grow than the other without being noticed.
-_SAME_SHAPE = 1.03
 
 # Of 255: opacity below this counts as none.
 _BARELY_SEEN = 16
@@ -46,12 +43,14 @@ class Transparency:
         colours: the picture without white under it, mode "RGB": transparent pixels have colours, too.
         opacity: mode "L", of the same size.
         appears: mode "L", 255 where what is drawn is opaque: beyond the picture's old edges, and in the masked part if
-            all of that was transparent.
+            `is_filled`.
+        is_filled: whether a part of the old picture is masked, and all of that was transparent.
     """
 
     colours: Image.Image
     opacity: Image.Image
     appears: Image.Image
+    is_filled: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +101,7 @@ class Area:
     def _note_of_transparency(self) -> Message | None:
         if self.transparency is None:
             return None
-        if ImageChops.subtract(self.mask, self.transparency.appears).getbbox() is None:
+        if self.transparency.is_filled:
             return Message("picture.redrawn_opaque")
         return note_of_transparency(Message("upload.image"))
 
@@ -167,9 +166,8 @@ def mark_area(plan: Plan) -> Area:
 
 
 def _note_of_shape(before: tuple[int, int], after: tuple[int, int]) -> Message | None:
-    """Return a message if a picture's shape has changed by more than rounding its sides to multiples of 8 would."""
-    across, down = (new / old for new, old in zip(after, before, strict=True))
-    if max(across, down) <= _SAME_SHAPE * min(across, down):
+    """Return a message if a picture's shape has changed noticeably."""
+    if keeps_shape(before, after):
         return None
     sizes = zip(("width", "height", "new_width", "new_height"), (*before, *after), strict=True)
     return Message("inpaint.stretched", **dict(sizes))
@@ -253,11 +251,14 @@ def _transparency(picture: Image.Image, masked: Image.Image, extended: Box) -> T
     if opacity is None:
         return None
     is_seen = any(ImageChops.multiply(opacity, masked).histogram()[_BARELY_SEEN:])
+    is_filled = masked.getbbox() is not None and not is_seen
     appears = Image.new("L", (extended[2] - extended[0], extended[3] - extended[1]), 255)
-    old = Image.new("L", picture.size) if is_seen else masked
-    appears.paste(old, (-extended[0], -extended[1]))
+    appears.paste(masked if is_filled else Image.new("L", picture.size), (-extended[0], -extended[1]))
     return Transparency(
-        colours=cut_window(picture.convert("RGB"), extended), opacity=cut_window(opacity, extended), appears=appears
+        colours=cut_window(picture.convert("RGB"), extended),
+        opacity=cut_window(opacity, extended),
+        appears=appears,
+        is_filled=is_filled,
     )
 
 

@@ -12,6 +12,7 @@ from PIL import Image, ImageOps
 from ipa_app.engine.tasks.task import OwnOptions, Task, TaskInputs, Tools
 from ipa_app.engine.wording import readable
 from ipa_app.errors import UserError
+from ipa_app.imaging.cropping import keeps_shape
 from ipa_app.imaging.transparency import in_colour, note_of_transparency, off_white, on_white, opacity_of
 from ipa_app.messages import Message
 from ipa_app.models.prompt_weights import without_weights
@@ -90,13 +91,14 @@ class Mix(Task):
         if plan.request.start_image is None:
             return TaskInputs()
         start = ImageOps.fit(in_colour(plan.request.start_image), plan.canvas_size, Image.Resampling.LANCZOS)
+        notes = _note_of_crop(plan.request.start_image.size, plan.canvas_size)
         opacity = opacity_of(start)
         if opacity is None:
-            return TaskInputs(image=on_white(start))
+            return TaskInputs(image=on_white(start), notes=notes)
         return TaskInputs(
             image=on_white(start),
             finish=lambda drawn: off_white(drawn, opacity),
-            notes=(note_of_transparency(Message("upload.start_image")),),
+            notes=(*notes, note_of_transparency(Message("upload.start_image"))),
         )
 
     def pipeline_inputs(self, plan: Plan, items: Sequence[BatchItem]) -> dict[str, Any]:
@@ -104,3 +106,12 @@ class Mix(Task):
         if plan.request.start_image is None:
             return {}
         return {"image": [item.image for item in items], "strength": plan.request.strength}
+
+
+def _note_of_crop(before: tuple[int, int], canvas: tuple[int, int]) -> tuple[Message, ...]:
+    """Return a message if a start picture's shape is noticeably different from that of the canvas."""
+    if keeps_shape(before, canvas):
+        return ()
+    width, height = before
+    seen = min(width, round(height * canvas[0] / canvas[1])), min(height, round(width * canvas[1] / canvas[0]))
+    return (Message("picture.start_cropped", width=seen[0], height=seen[1], all_width=width, all_height=height),)

@@ -157,6 +157,7 @@ def test_a_transparent_picture_is_continued_opaquely(generate: Generate) -> None
     assert after.shape == (60, 120, 4)
     assert np.array_equal(after[:, :80], np.asarray(sticker()))
     assert (after[:, 80:, 3] == 255).all()
+    assert result.notes == (TRANSPARENT,)
 
 
 def test_a_start_picture_gives_its_transparency_to_the_result(generate: Generate) -> None:
