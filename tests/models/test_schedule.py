@@ -8,15 +8,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import diffusers
 import pytest
 import torch
 from diffusers import (
+    CogVideoXDDIMScheduler,
     DDIMScheduler,
     EDMDPMSolverMultistepScheduler,
     EDMEulerScheduler,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     FlowMatchHeunDiscreteScheduler,
+    HeunDiscreteScheduler,
     PNDMScheduler,
     SchedulerMixin,
 )
@@ -25,7 +28,7 @@ from torch import Tensor
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
-from ipa_app.models.schedule import build_scheduler, noise_schedule, sampling_of_yaml
+from ipa_app.models.schedule import Sampling, build_scheduler, noise_schedule, sampling_of_yaml
 from ipa_app.training.components import load_components
 from tests.checkpoints import (
     cache_configuration,
@@ -41,6 +44,7 @@ from tests.tiny_sdxl import tiny_sdxl_bundle
 V_PRED = {"v_pred": torch.tensor([])}
 ZTSNR = {"ztsnr": torch.tensor([])}
 EPSILON = {"beta_schedule": "scaled_linear", "beta_start": 0.00085, "beta_end": 0.012, "steps_offset": 1}
+SCHEDULERS = [name for name in dir(diffusers) if name.endswith("Scheduler")]
 SD15 = "stable-diffusion-v1-5/stable-diffusion-v1-5"
 SD21 = "stabilityai/stable-diffusion-2-1"
 SDXL = "stabilityai/stable-diffusion-xl-base-1.0"
@@ -382,8 +386,41 @@ def test_training_follows_what_the_file_says(small: Path, tmp_path: Path) -> Non
     assert schedule.alphas_cumprod[-1] == 0
 
 
+def builds(name: str) -> bool:
+    try:
+        return hasattr(build_scheduler(name, {}, title="Dream"), "alphas_cumprod")
+    except UserError:
+        return False
+
+
+@pytest.mark.parametrize("name", sorted(set(filter(builds, SCHEDULERS)) - {"CogVideoXDDIMScheduler"}))
+def test_training_adds_the_noise_that_drawing_removes_when_a_model_leaves_it_to_the_schedulers_class(name: str) -> None:
+    scheduler: Any = build_scheduler(name, {}, title="Dream")
+    plain = getattr(diffusers, name).from_config({})
+    assert torch.equal(noise_schedule(scheduler).alphas_cumprod, plain.alphas_cumprod)
+
+
+@pytest.mark.parametrize("name", ["LCMScheduler", "HeunDiscreteScheduler"])
+def test_a_scheduler_of_another_class_keeps_the_noise_that_a_model_leaves_to_its_schedulers_class(name: str) -> None:
+    own: Any = build_scheduler(name, {}, title="Dream")
+    other: Any = build_scheduler("DDIMScheduler", own.config, title="Dream")
+    assert torch.equal(other.alphas_cumprod, own.alphas_cumprod)
+    assert other.config["timestep_spacing"] == DDIMScheduler().config["timestep_spacing"]
+    told = Sampling(settings={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
+    from_pure_noise: Any = build_scheduler(name, {}, title="Dream", sampling=told)
+    assert from_pure_noise.alphas_cumprod[-1] == 0
+    torch.testing.assert_close(from_pure_noise.alphas_cumprod[0], own.alphas_cumprod[0])
+
+
 @pytest.mark.parametrize(
-    "scheduler", [EDMEulerScheduler(), EDMDPMSolverMultistepScheduler()], ids=lambda each: type(each).__name__
+    "scheduler",
+    [
+        EDMEulerScheduler(),
+        EDMDPMSolverMultistepScheduler(),
+        CogVideoXDDIMScheduler(),
+        HeunDiscreteScheduler(beta_schedule="exp"),
+    ],
+    ids=lambda each: type(each).__name__,
 )
 def test_training_on_another_noise_is_refused(scheduler: SchedulerMixin) -> None:
     with pytest.raises(UserError, match=f"draws with {type(scheduler).__name__}, whose noise is not that of a DDPM"):
