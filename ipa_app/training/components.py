@@ -155,7 +155,7 @@ class Components:
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures that the base model makes by default."""
+        """Side in pixels of the pictures that the base model makes by default, the shorter one if they differ."""
         return self.unet.config["sample_size"] * self.latent_factor
 
 

@@ -77,3 +77,32 @@ def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
         f"error: num_inference_steps is {steps}, more than the base model's {sort} allows; 20 are enough."
     )
     assert not list((tmp_path / "out").glob("encoded-*"))
+
+
+@pytest.mark.parametrize(
+    ("noted", "side"),
+    [
+        ({"sample_size": 32, "_diffusers_version": "0.6.0"}, 512),
+        ({"sample_size": [12, 8]}, 64),
+        ({"sample_size": None}, 512),
+    ],
+)
+def test_targets_are_as_large_as_what_the_model_draws(
+    noted: dict[str, object], side: int, tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | noted))
+    base = load_components(folder)
+    assert base.size == side
+    drawn = base.pipeline()("a red cat", num_inference_steps=1, output_type="latent").images
+    assert (drawn.shape[-2:], base.size) == ((side // 8, side // 8), side)
+
+
+def test_a_model_whose_size_is_a_pair_can_be_trained_on(
+    arguments: Arguments, tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    config = json.loads((folder / "unet" / "config.json").read_text())
+    (folder / "unet" / "config.json").write_text(json.dumps(config | {"sample_size": [8, 12]}))
+    assert main(arguments(folder)) == 0
