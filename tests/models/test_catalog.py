@@ -96,7 +96,6 @@ def test_without_settings_the_size_comes_from_the_configuration(tiny_bundle_dir:
         ({"sample_size": 32, "_diffusers_version": None}, (256, 256)),
         ({"sample_size": [64, 96]}, (768, 512)),
         ({"sample_size": None}, (512, 512)),
-        ({"sample_size": [64]}, (512, 512)),
         ({"sample_size": 0}, (512, 512)),
     ],
 )
