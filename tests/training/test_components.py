@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -90,6 +91,35 @@ def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
         f"error: num_inference_steps is {steps}, more than the base model's {sort} allows; 20 are enough."
     )
     assert not list((tmp_path / "out").glob("encoded-*"))
+
+
+@pytest.mark.parametrize(
+    ("scheduler", "said"),
+    [
+        (
+            {"_class_name": "LCMScheduler", "original_inference_steps": 12},
+            "is 20, more .* LCMScheduler .*; 12 are enough",
+        ),
+        ({"_class_name": "DDIMScheduler", "num_train_timesteps": 8}, "is 20, more .* DDIMScheduler .*; 7 are enough"),
+    ],
+)
+def test_where_the_usual_steps_are_too_many_a_number_that_can_be_done_is_named(
+    scheduler: dict[str, object],
+    said: str,
+    arguments: Arguments,
+    tiny_bundle_dir: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
+    assert main([*arguments(folder), "--num-inference-steps", "20"]) == 2
+    told = capsys.readouterr().err.splitlines()[-1]
+    assert re.search(said, told), told
+    assert main([*arguments(folder), "--num-inference-steps", told.split()[-3]]) == 0
 
 
 @pytest.mark.parametrize(
