@@ -148,7 +148,8 @@ def test_settings_that_no_weight_shows_tell_models_apart(
 def test_drawing_and_moving_change_no_setting(tiny_bundle_dir: Path) -> None:
     base = load_components(tiny_bundle_dir)
     before = base.configuration()
-    base.pipeline()("a red cat", num_inference_steps=1, output_type="latent")
+    pipeline: Any = base.pipeline()
+    pipeline("a red cat", num_inference_steps=1, output_type="latent")
     base.freeze(torch.device("cpu"), torch.bfloat16)
     assert base.configuration() == before
 
@@ -169,7 +170,8 @@ def test_targets_are_as_large_as_what_the_model_draws(
     (folder / "unet" / "config.json").write_text(json.dumps(config | noted))
     base = load_components(folder)
     assert base.size == side
-    drawn = base.pipeline()("a red cat", num_inference_steps=1, output_type="latent").images
+    pipeline: Any = base.pipeline()
+    drawn = pipeline("a red cat", num_inference_steps=1, output_type="latent").images
     assert (drawn.shape[-2:], base.size) == ((side // 8, side // 8), side)
 
 
