@@ -14,6 +14,7 @@ import torch
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_folder
 from ipa_app.models.entry import ModelEntry
+from ipa_app.models.schedule import settings_for_another
 
 
 def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, ModelEntry]:
@@ -34,8 +35,9 @@ def sampled_by(model: Path, samplers: Sequence[str], folder: Path) -> dict[str, 
         target = shutil.copytree(model, folder / name, ignore=shutil.ignore_patterns("scheduler"))
         index = json.loads((model / "model_index.json").read_text("utf-8"))
         (target / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", name]}), "utf-8")
-        schedule: Any = diffusers.DDIMScheduler.from_pretrained(model / "scheduler")
-        getattr(diffusers, name).from_config(schedule.config).save_pretrained(target / "scheduler")
+        own: Any = getattr(diffusers, index["scheduler"][1]).from_pretrained(model / "scheduler")
+        settings = settings_for_another(own.config)
+        getattr(diffusers, name).from_config(settings).save_pretrained(target / "scheduler")
         entries[name] = entry_from_folder(target, name=name)
     return entries
 

@@ -23,7 +23,7 @@ from ipa_app.models.folder import (
     find_body_poses,
     find_pose_reader,
     find_presets,
-    native_side,
+    native_size,
     own_configuration,
     read_json,
     read_words,
@@ -190,9 +190,12 @@ def entry_from_file(file: Path, *, name: str) -> ModelEntry:
     contents.check(file.name)
     family = contents.family or SD1  # a file that is no checkpoint at all is reported when it is loaded
     own = own_configuration(file, family)
-    side, presets = (native_side(own), find_presets(own)) if own else (_trained_side(file, family), family.presets)
+    if own is not None:
+        size, presets = native_size(own), find_presets(own)
+    else:
+        size, presets = (_trained_side(file, family),) * 2, family.presets
     folder = file.with_suffix("")
-    entry = replace(_described(folder, name=name, side=side), location=file, presets=presets)
+    entry = replace(_described(folder, name=name, size=size), location=file, presets=presets)
     return with_own_adapters(with_own_controlnets(entry, folder, unet=header), unet=header)
 
 
@@ -223,13 +226,13 @@ def entry_from_folder(folder: Path, *, name: str, side: int | None = None) -> Mo
     Raises:
         UserError: ipa_studio.json or words.json cannot be understood.
     """
-    return with_own_adapters(with_own_controlnets(_described(folder, name=name, side=side), folder))
+    size = native_size(folder) if side is None else (side, side)
+    return with_own_adapters(with_own_controlnets(_described(folder, name=name, size=size), folder))
 
 
-def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
-    """Describe the model in a folder, except for its adapters and ControlNets."""
+def _described(folder: Path, *, name: str, size: tuple[int, int]) -> ModelEntry:
+    """Describe the model in a folder, except for its adapters and ControlNets; `size` is its native one in pixels."""
     settings = Manifest.of(folder)
-    side = side or native_side(folder)
     image_encoder = folder / "image_encoder"
     fast, fast_left_out = _find_fast_way(settings, name=name)
     entry = ModelEntry(
@@ -240,8 +243,8 @@ def _described(folder: Path, *, name: str, side: int | None) -> ModelEntry:
         image_encoder=image_encoder if image_encoder.is_dir() else None,
         pose_reader=find_pose_reader(folder),
         body_poses=find_body_poses(folder),
-        width=settings.whole("width", side),
-        height=settings.whole("height", side),
+        width=settings.whole("width", size[0]),
+        height=settings.whole("height", size[1]),
         steps=settings.whole("steps", 25),
         guidance_scale=settings.number("guidance_scale", 7.0),
         guidance_start=settings.number("guidance_start", 0.0, between=(0, 0.9)),

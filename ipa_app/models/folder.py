@@ -6,6 +6,7 @@ import difflib
 import json
 import logging
 import math
+import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -17,6 +18,8 @@ from ipa_app.models.families import Family, Presets, family_of
 logger = logging.getLogger(__name__)
 
 DEFAULT_SIDE = 512
+_DEFAULT_LATENTS = 64
+_BEFORE_0_9 = re.compile(r"0\.[0-8]\b")
 VOCABULARIES = ("vocab.json", "tokenizer.json")
 """A tokenizer's folder has at least one of these."""
 
@@ -99,13 +102,30 @@ def find_body_poses(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def native_side(folder: Path) -> int:
-    """Return the side, in pixels, of the pictures that a model was trained on, from its configuration files."""
-    sample_size = read_json(folder / "unet" / "config.json").get("sample_size")
+def native_size(folder: Path) -> tuple[int, int]:
+    """Return the width and height, in pixels, that diffusers draws with a model, from its configuration files."""
     blocks = read_json(folder / "vae" / "config.json").get("block_out_channels")
-    if not isinstance(sample_size, int) or not isinstance(blocks, list):
-        return DEFAULT_SIDE
-    return sample_size * 2 ** (len(blocks) - 1)
+    if not isinstance(blocks, list):
+        return DEFAULT_SIDE, DEFAULT_SIDE
+    width, height = latent_size(read_json(folder / "unet" / "config.json"))
+    return width * 2 ** (len(blocks) - 1), height * 2 ** (len(blocks) - 1)
+
+
+def latent_size(unet: Mapping[str, Any]) -> tuple[int, int]:
+    """Return the width and height, in latents, that diffusers draws with a UNet.
+
+    Source: diffusers StableDiffusionPipeline. Before its version 0.9, models of 64 latents were saved as of 32.
+
+    Args:
+        unet: its config.json; a size that is not stated is that of Stable Diffusion 1.x.
+    """
+    match unet.get("sample_size"):
+        case int(side) if side > 0:
+            side = max(side, _DEFAULT_LATENTS) if _BEFORE_0_9.match(str(unet.get("_diffusers_version"))) else side
+            return side, side
+        case [int(height), int(width)] if height > 0 and width > 0:
+            return width, height
+    return _DEFAULT_LATENTS, _DEFAULT_LATENTS
 
 
 def find_presets(folder: Path) -> Presets:

@@ -34,6 +34,9 @@ logger = logging.getLogger(__name__)
 MARKS = ("v_pred", "ztsnr", "edm_mean", "edm_std", "edm_vpred.")
 _PREDICTIONS = ("epsilon", "v_prediction", "sample", "flow_prediction")
 _STEPS_TRIED = 3
+# The settings that say which noise a model was trained to remove; all others are its scheduler's way of removing it.
+_NOISE = ("num_train_timesteps", "beta_start", "beta_end", "beta_schedule", "trained_betas", "prediction_type")
+_ROUNDING = 1e-3  # of alphas_cumprod; zero terminal SNR is a small number in some schedulers
 _FAILURES = (AssertionError, IndexError, RuntimeError, ValueError)  # of schedulers that cannot do that many steps
 # Source: Stability AI's CosXL in diffusers: EDMEulerScheduler with an exponential schedule and data of deviation 1.
 _COSXL = {
@@ -226,19 +229,36 @@ def _chosen(name: str | None, config: Mapping[str, Any], told: Sampling, *, titl
     """Choose the class and settings of a scheduler from its configuration and what is known from elsewhere."""
     if told.scheduler and not (name or "").startswith("EDM"):
         name, config = told.scheduler, {}
-    # A scheduler's configuration lists what is a default of its class. from_config() leaves that out, told or not.
-    defaults = ("_use_default_values", *config.get("_use_default_values", ()))
-    own = {key: value for key, value in config.items() if key not in defaults}
-    kind, settings = _scheduler_class(name, title=title), {**own, **told.settings}
+    kind, settings = _scheduler_class(name, title=title), {**settings_for_another(config), **told.settings}
     if "rescale_betas_zero_snr" in told.settings:
         if settings.get("prediction_type", "epsilon") == "epsilon":
             # Predicting the noise of pure noise gives no information: there is no such model.
             settings["rescale_betas_zero_snr"] = config.get("rescale_betas_zero_snr", False)
         elif "rescale_betas_zero_snr" not in inspect.signature(kind.__init__).parameters:
             # Such as PNDM, Stable Diffusion 1.5's own, which cannot start from pure noise.
-            kind, settings = DDIMScheduler, {"clip_sample": False, "set_alpha_to_one": False, **settings}
+            settings = {"clip_sample": False, "set_alpha_to_one": False, **_noise_of(kind), **settings}
+            kind = DDIMScheduler
     settings.pop("_class_name", None)
     return kind, settings
+
+
+def settings_for_another(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings in a scheduler's configuration that hold for a scheduler of another class, too.
+
+    The configuration lists what is a default of its class, and `from_config` leaves all of that out. The noise must
+    stay: a model that leaves its betas to the class was trained with them.
+
+    Args:
+        config: of a scheduler, or the content of its scheduler_config.json.
+    """
+    left_out = {"_use_default_values", *config.get("_use_default_values", ())}.difference(_NOISE)
+    return {key: value for key, value in config.items() if key not in left_out}
+
+
+def _noise_of(kind: type[SchedulerMixin]) -> dict[str, Any]:
+    """Return the noise that a class of scheduler has by default."""
+    taken = inspect.signature(kind.__init__).parameters
+    return {key: taken[key].default for key in _NOISE if key in taken}
 
 
 def _scheduler_class(name: str | None, *, title: str) -> Any:
@@ -305,9 +325,16 @@ def noise_schedule(scheduler: SchedulerMixin) -> DDPMScheduler:
     Raises:
         UserError: the model has none of this kind, or predicts something that the loss has no target for.
     """
-    if not hasattr(scheduler, "alphas_cumprod"):
-        raise UserError("schedule.not_ddpm", sort=type(scheduler).__name__)
-    schedule = cast(DDPMScheduler, DDPMScheduler.from_config(scheduler.config))
+    own: Tensor | None = getattr(scheduler, "alphas_cumprod", None)
+    other = UserError("schedule.not_ddpm", sort=type(scheduler).__name__)
+    if own is None:
+        raise other
+    try:
+        schedule = cast(DDPMScheduler, DDPMScheduler.from_config(settings_for_another(scheduler.config)))
+    except NotImplementedError as error:  # such as the betas "exp" of Heun
+        raise other from error
+    if not torch.allclose(own.to(schedule.alphas_cumprod), schedule.alphas_cumprod, rtol=0, atol=_ROUNDING):
+        raise other
     predicted = schedule.config["prediction_type"]
     if predicted not in ("epsilon", "v_prediction"):
         raise UserError("schedule.cannot_train", prediction=repr(predicted))

@@ -16,7 +16,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.models.catalog import ModelEntry
 from ipa_app.models.families import Family, class_name, known_family
-from ipa_app.models.folder import read_json
+from ipa_app.models.folder import latent_size, read_json
 from ipa_app.models.parts import Part
 from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_tensors
 from ipa_app.models.single_file import Checkpoint
@@ -121,7 +121,11 @@ class Source(ABC):
             most = self._text_config(encoder).max_position_embeddings
             yield name, load_tokenizer(self.folder / name, title=self.title, most_tokens=most)
         yield "scheduler", self.scheduler
-        yield from self.load_modules(dtype=dtype)
+        for name, module in self.load_modules(dtype=dtype):
+            if name == "unet":
+                # Some pipelines of diffusers cannot be built with a size that is a pair or is not stated.
+                module.register_to_config(sample_size=min(latent_size(module.config)))
+            yield name, module
 
     def _text_config(self, name: str) -> CLIPTextConfig:
         config = self.parts[name].config

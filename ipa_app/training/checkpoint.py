@@ -63,6 +63,7 @@ class Origin:
     Attributes:
         base: see `Components.fingerprint`.
         preparation: see `Components.preparation`.
+        configuration: see `Components.configuration`.
         data: see `Examples.digest`.
         files: see `Examples.looked_into`.
         pictures: number of pictures the data lists.
@@ -75,6 +76,7 @@ class Origin:
 
     base: str | None = None
     preparation: str | None = None
+    configuration: str | None = None
     data: str | None = None
     files: Mapping[str, str] | None = None
     pictures: int | None = None
@@ -188,7 +190,11 @@ def _doubts(before: Origin, now: Origin) -> Iterator[str]:
         yield f"The run had {before.found} examples so far and continues with {now.found}, in a different order."
     if other := _other_files(before, now):
         yield f"Pictures have changed since the run began: {len(other)} of those checked; the first is {other[0]}."
-    unknown = {"files": "the pictures", "preparation": "the model's settings for pictures and texts"}
+    unknown = {
+        "files": "the pictures",
+        "preparation": "the model's settings for pictures and texts",
+        "configuration": "the other settings of the model's parts",
+    }
     for name, what in unknown.items():
         if getattr(before, name) is None and getattr(now, name) is not None:
             yield f"The run does not say what {what} were when it began, so they may have changed."
@@ -274,6 +280,11 @@ def _check_origin(old: Origin, new: Origin, *, folder: Path) -> None:
         raise UserError.plain(
             f"{output} holds a run for which pictures or texts were prepared with other settings (of the image "
             "processor, a tokenizer or an encoder); continue it with the model as it was or name another output folder."
+        )
+    if "configuration" in differ:
+        raise UserError.plain(
+            f"{output} holds a run on the base model as it was before settings of it changed (in the config.json of a "
+            "part, or of a tokenizer); continue it with the model as it was or name another output folder."
         )
     for name in ("size", "heldout"):
         if name in differ:

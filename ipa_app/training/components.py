@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from typing import Any
 import torch
 from diffusers import AutoencoderKL, DDPMScheduler, DiffusionPipeline, UNet2DConditionModel
 from diffusers.schedulers.scheduling_utils import SchedulerMixin
+from torch import Tensor
 from transformers import (
     CLIPImageProcessor,
     CLIPTextModel,
     CLIPTextModelWithProjection,
     CLIPTokenizer,
     CLIPVisionModelWithProjection,
+    PretrainedConfig,
 )
 
 from ipa_app.adapter.ip_adapter import PROJECTIONS
@@ -39,6 +42,9 @@ PROCESSOR_SETTINGS = frozenset(
     | {"do_normalize", "image_mean", "image_std"}
 )
 """Settings that decide what a CLIP image processor returns."""
+_NOTES = frozenset({"_name_or_path", "architectures", "dtype", "model_type", "torch_dtype", "transformers_version"})
+_EXAMPLES = ("", "A Café, 3 cats: the quick brown fox jumps over the lazy dog. " * 8)
+"""A text that is padded and one that is truncated, by any tokenizer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,6 +149,30 @@ class Components:
         ]
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:16]
 
+    def configuration(self) -> str:
+        """Return an identifier of all settings of the parts with weights, and of what the tokenizers make of texts.
+
+        Most do not show in any weight: numbers of heads, epsilons, the VAE's statistics, special tokens. Runs of before
+        know only `preparation`. Token ids are compared, and no states: those differ between machines in the last bits.
+        """
+        settings = {name: _settings(module) for name, module in self.modules.items()}
+        told = json.dumps([settings, self.input_ids(_EXAMPLES).tolist()], sort_keys=True)
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+    def input_ids(self, texts: Sequence[str]) -> Tensor:
+        """Return token ids (B, E, L) for each of E text encoders, truncated and padded to the tokenizer's length."""
+        ids = [
+            tokenizer(
+                list(texts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids
+            for tokenizer in self.tokenizers
+        ]
+        return torch.stack(ids, dim=1)
+
     @property
     def cross_attention_dim(self) -> int:
         """Width of the text embeddings that the UNet reads."""
@@ -155,7 +185,7 @@ class Components:
 
     @property
     def size(self) -> int:
-        """Side in pixels of the pictures that the base model makes by default."""
+        """Side in pixels of the pictures that the base model makes by default, the shorter one if they differ."""
         return self.unet.config["sample_size"] * self.latent_factor
 
 
@@ -192,6 +222,21 @@ def load_components(base: Path, *, image_encoder: Path | None = None, dtype: tor
         )
     except OSError as error:
         raise UserError.plain(f"The base model in {base} cannot be read: {error}") from error
+
+
+def _settings(module: Any) -> dict[str, Any]:
+    """Return the settings of a network, of diffusers or transformers, that are not its class's defaults.
+
+    Newer libraries have further settings, and add their defaults to a model that says nothing of them.
+    """
+    config = module.config
+    if isinstance(config, PretrainedConfig):
+        given, usual = config.to_dict(), type(config)().to_dict()
+    else:
+        taken = inspect.signature(type(module).__init__).parameters
+        given, usual = config, {name: each.default for name, each in taken.items()}
+    known = given.keys() & usual.keys() - _NOTES
+    return {name: given[name] for name in known if json.dumps(given[name]) != json.dumps(usual[name], default=str)}
 
 
 def _check_there(base: Path) -> None:

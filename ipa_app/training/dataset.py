@@ -73,7 +73,8 @@ class Dataset:
         self.encoder = FrozenEncoder(base, kind=config.adapter)
         self.config = config
         self.data = data
-        self._identity = [base.fingerprint(), base.preparation(), config.adapter, self.size, str(self.encoder.dtype)]
+        model = [base.fingerprint(), base.preparation(), base.configuration()]
+        self._identity = [*model, config.adapter, self.size, str(self.encoder.dtype)]
         self._all = [*examples.train, *examples.heldout]
         self._reader = ExampleReader(self._all, size=self.size, skipped=examples.skipped)
         self._caches = Caches.open(None)

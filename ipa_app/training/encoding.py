@@ -43,18 +43,8 @@ class FrozenEncoder:
         self.empty_features = self.image_features(torch.zeros(1, 3, side, side)).uncond
 
     def input_ids(self, texts: Sequence[str]) -> Tensor:
-        """Return token ids (B, E, L) for each of E text encoders, truncated and padded to the tokenizer's length."""
-        ids = [
-            tokenizer(
-                list(texts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            ).input_ids
-            for tokenizer in self._base.tokenizers
-        ]
-        return torch.stack(ids, dim=1)
+        """Return the token ids (B, E, L) of texts; see `Components.input_ids`."""
+        return self._base.input_ids(texts)
 
     def are_cut(self, texts: Sequence[str]) -> list[bool]:
         """Return for each text whether it is truncated because it is too long for a text encoder."""

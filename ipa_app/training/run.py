@@ -263,8 +263,13 @@ class TrainingRun:
 
 def _whole_origin(origin: Origin, config: TrainConfig, base: Components, accelerator: Accelerator) -> Origin:
     examples_per_step = config.examples_per_step * accelerator.num_processes
-    model = {"base": base.fingerprint(), "preparation": base.preparation()}
-    return replace(origin, **model, examples_per_step=examples_per_step)
+    return replace(
+        origin,
+        base=base.fingerprint(),
+        preparation=base.preparation(),
+        configuration=base.configuration(),
+        examples_per_step=examples_per_step,
+    )
 
 
 def _due(step: int, every: int) -> bool:

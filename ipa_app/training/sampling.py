@@ -23,6 +23,7 @@ from ipa_app.training.encoding import FrozenEncoder
 
 GAP = 4
 HEADER = 14
+ENOUGH_STEPS = 20
 ROWS_AT_A_TIME = 4
 """Pictures drawn per pipeline call; bounded, as a whole sheet may not fit in memory."""
 
@@ -63,11 +64,17 @@ def check_steps(config: TrainConfig, base: Components) -> None:
         UserError: the base model's scheduler does not support so many (some would silently draw nonsense), or an
             adapter cannot be trained on what it predicts.
     """
-    steps = config.num_inference_steps
-    if steps > base.noise_schedule().config["num_train_timesteps"] or not can_do_steps(base.scheduler, steps):
+    steps, most = config.num_inference_steps, base.noise_schedule().config["num_train_timesteps"]
+
+    def can_do(number: int) -> bool:
+        return number <= most and can_do_steps(base.scheduler, number)
+
+    if not can_do(steps):
         name = type(base.scheduler).__name__
+        enough = next(filter(can_do, range(ENOUGH_STEPS, 0, -1)))  # every scheduler has been tried with three
+        bound = "more" if steps > enough else "fewer"
         raise UserError.plain(
-            f"num_inference_steps is {steps}, more than the base model's {name} allows; 20 are enough."
+            f"num_inference_steps is {steps}, {bound} than the base model's {name} allows; {enough} are enough."
         )
 
 

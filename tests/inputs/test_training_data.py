@@ -249,11 +249,14 @@ def output_busy(desk: Desk) -> Found:
         return desk.train()
 
 
-def after_a_run(*more: str, entries: int = 2) -> Callable[[Desk], Found]:
+def after_a_run(*more: str, entries: int = 2, file: str = "", **told: object) -> Callable[[Desk], Found]:
     def given(desk: Desk) -> Found:
         laid_out(desk)
         assert desk.train("--eval-steps", "0")[0] == "Taken"
         desk.write("data.json", LIST[:entries])
+        if file:
+            changed = Path(shutil.copytree(desk.bundle, "changed"), file)
+            changed.write_text(json.dumps(json.loads(changed.read_text()) | told))
         return desk.train(*(str(desk.other) if part == "OTHER" else part for part in more))
 
     return given
@@ -290,15 +293,6 @@ def moved(desk: Desk) -> Found:
     return desk.train("--eval-steps", "0", data="moved/data.json")
 
 
-def other_processor(desk: Desk) -> Found:
-    laid_out(desk)
-    assert desk.train("--eval-steps", "0")[0] == "Taken"
-    shutil.copytree(desk.bundle, "changed")
-    file = Path("changed/feature_extractor/preprocessor_config.json")
-    file.write_text(json.dumps(json.loads(file.read_text()) | {"do_center_crop": False}))
-    return desk.train("--base", "changed")
-
-
 def pretrained(desk: Desk, kind: str = "plus") -> Found:
     laid_out(desk)
     save_file(random_adapter_tensors(tiny_unet(), kind=kind), f"{kind}.safetensors")
@@ -313,6 +307,10 @@ def no_room(desk: Desk) -> Found:
         return desk.train()
 
 
+other_processor = after_a_run(
+    "--base", "changed", file="feature_extractor/preprocessor_config.json", do_center_crop=False
+)
+other_tokenizer = after_a_run("--base", "changed", file="tokenizer/tokenizer_config.json", pad_token="a</w>")
 ENTRY = '{"image_file": "a.png", "text": "a"}'
 GIVEN: dict[str, Callable[[Desk], Found]] = {
     'A JSON list of `{"image_file", "text"}`, with `"reference_file"` or without': two,
@@ -365,6 +363,7 @@ GIVEN: dict[str, Callable[[Desk], Found]] = {
     "`--output` with a run, and one of many pictures replaced since": one_replaced,
     "`--output` with a run, and the data moved unchanged": moved,
     "`--output` with a run on a model whose image processor was set up differently": other_processor,
+    "`--output` with a run on a model with a tokenizer or a part that was set up differently": other_tokenizer,
     "`--output` on a disk without room for the run": no_room,
     "`--size` that the base model's autoencoder cannot take": lambda desk: (
         laid_out(desk),

@@ -86,6 +86,32 @@ def test_without_settings_the_size_comes_from_the_configuration(tiny_bundle_dir:
 
 
 @pytest.mark.parametrize(
+    ("noted", "size"),
+    [
+        ({"sample_size": 32, "_diffusers_version": "0.6.0"}, (512, 512)),
+        ({"sample_size": 32, "_diffusers_version": "0.8.1"}, (512, 512)),
+        ({"sample_size": 96, "_diffusers_version": "0.8.1"}, (768, 768)),
+        ({"sample_size": 32, "_diffusers_version": "0.9.0.dev0"}, (256, 256)),
+        ({"sample_size": 32, "_diffusers_version": "0.10.2"}, (256, 256)),
+        ({"sample_size": 32, "_diffusers_version": None}, (256, 256)),
+        ({"sample_size": [64, 96]}, (768, 512)),
+        ({"sample_size": None}, (512, 512)),
+        ({"sample_size": 0}, (512, 512)),
+    ],
+)
+def test_the_size_is_the_one_that_diffusers_draws(
+    noted: dict, size: tuple[int, int], tiny_bundle_dir: Path, tmp_path: Path
+) -> None:
+    """StableDiffusionPipeline takes models saved before its version 0.9 for ones of 64 latents at least."""
+    for part in ("unet", "vae"):
+        config = json.loads((tiny_bundle_dir / part / "config.json").read_text())
+        (tmp_path / part).mkdir()
+        (tmp_path / part / "config.json").write_text(json.dumps(config | (noted if part == "unet" else {})))
+    entry = entry_from_folder(tmp_path, name="my-model")
+    assert (entry.width, entry.height) == size
+
+
+@pytest.mark.parametrize(
     "setting",
     [
         {"steps": 0},

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from ipa_app.errors import UserError
 from ipa_app.models.catalog import entry_from_file, entry_from_folder
-from ipa_app.models.schedule import build_scheduler, noise_schedule, sampling_of_yaml
+from ipa_app.models.schedule import Sampling, build_scheduler, sampling_of_yaml
 from ipa_app.training.components import load_components
 from tests.checkpoints import (
     cache_configuration,
@@ -371,6 +371,18 @@ def test_trying_a_scheduler_draws_no_number_that_others_would_have_had() -> None
     assert torch.equal(torch.rand(4), expected)
 
 
+@pytest.mark.parametrize("name", ["LCMScheduler", "HeunDiscreteScheduler"])
+def test_a_scheduler_of_another_class_keeps_the_noise_that_a_model_leaves_to_its_schedulers_class(name: str) -> None:
+    own: Any = build_scheduler(name, {}, title="Dream")
+    other: Any = build_scheduler("DDIMScheduler", own.config, title="Dream")
+    assert torch.equal(other.alphas_cumprod, own.alphas_cumprod)
+    assert other.config["timestep_spacing"] == DDIMScheduler().config["timestep_spacing"]
+    told = Sampling(settings={"prediction_type": "v_prediction", "rescale_betas_zero_snr": True})
+    from_pure_noise: Any = build_scheduler(name, {}, title="Dream", sampling=told)
+    assert from_pure_noise.alphas_cumprod[-1] == 0
+    torch.testing.assert_close(from_pure_noise.alphas_cumprod[0], own.alphas_cumprod[0])
+
+
 # Training adds the noise that drawing removes.
 
 
@@ -380,16 +392,3 @@ def test_training_follows_what_the_file_says(small: Path, tmp_path: Path) -> Non
     schedule = load_components(entry.location).noise_schedule()
     assert schedule.config.prediction_type == "v_prediction"
     assert schedule.alphas_cumprod[-1] == 0
-
-
-@pytest.mark.parametrize(
-    "scheduler", [EDMEulerScheduler(), EDMDPMSolverMultistepScheduler()], ids=lambda each: type(each).__name__
-)
-def test_training_on_another_noise_is_refused(scheduler: SchedulerMixin) -> None:
-    with pytest.raises(UserError, match=f"draws with {type(scheduler).__name__}, whose noise is not that of a DDPM"):
-        noise_schedule(scheduler)
-
-
-def test_training_on_another_prediction_is_refused() -> None:
-    with pytest.raises(UserError, match="The base model predicts 'sample'"):
-        noise_schedule(DDIMScheduler(prediction_type="sample"))

@@ -28,6 +28,7 @@ FILES = {"a.png": "1", "b.png": "2", "c.png": "3", "d.png": "4"}
 ORIGIN = Origin(
     base="b",
     preparation="p",
+    configuration="c",
     data="d",
     files=FILES,
     pictures=12,
@@ -119,6 +120,7 @@ def test_all_files_may_be_read_by_whom_new_files_may(written: TrainConfig) -> No
         ({}, {"examples_per_step": 4}, r"a run with 2 examples per step, not 4; choose .* product is 2"),
         ({}, {"base": "c"}, "a run on another base model"),
         ({}, {"preparation": "q"}, r"pictures or texts were prepared with other settings \(of the image processor"),
+        ({}, {"configuration": "q"}, "on the base model as it was before settings of it changed"),
         (
             {},
             {"files": dict.fromkeys(FILES, "5")},
@@ -206,13 +208,14 @@ def test_a_run_of_before_pictures_and_settings_were_noted_goes_on_and_says_so(
     assert folder is not None
     file = folder / STATE_FILE
     state = json.loads(file.read_text("utf-8"))
-    for name in ("files", "preparation"):
+    for name in ("files", "preparation", "configuration"):
         del state["origin"][name]
     file.write_text(json.dumps(state), "utf-8")
     assert load_checkpoint(written, ORIGIN) is not None
     assert [message.split(" were when it began, so they")[0] for message in caplog.messages] == [
         "The run does not say what the pictures",
         "The run does not say what the model's settings for pictures and texts",
+        "The run does not say what the other settings of the model's parts",
     ]
 
 
