@@ -5,14 +5,14 @@ What can be read is used; whatever was left out is noted in a sentence, person b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.pose.body import JOINT_NAMES, joint_title
 from ipa_app.pose.keypoints import FACE_POINTS, HAND_POINTS, PARTS, Details, Keypoint, Points
-from ipa_app.pose.point_orders import ORDERS, joint_named
+from ipa_app.pose.point_orders import ORDERS, PointOrder, are_of_a_body, joint_named, order_of
 from ipa_app.pose.skeleton import MOST_PEOPLE, Person, Skeleton
 from ipa_app.pose.written_people import Frame, body_of, frames_in
 from ipa_app.pose.written_points import MISSING, WrittenPoint, are_columns, as_number, placed, read_point, read_points
@@ -79,6 +79,18 @@ def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -
     raise UserError("pose.empty")
 
 
+class _LeftOutError(Exception):
+    """A person cannot be used.
+
+    Attributes:
+        reason: why, as the end of a sentence.
+    """
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass
 class _Body:
     """A body's points by joint name, and the hands and face in the same list."""
@@ -88,21 +100,41 @@ class _Body:
     parts: dict[str, list[WrittenPoint]] = field(default_factory=dict)
 
 
-def _read_body(person: object) -> _Body | None:
-    """Read a person's points; None if their order is unknown."""
+def _read_body(person: object, names: Sequence[str] | None) -> _Body:
+    """Read a person's points, to which the file may give names in another place.
+
+    Raises:
+        _LeftOutError: their order is unknown, or they are not a person's.
+    """
     listed = body_of(person)
     if isinstance(listed, Mapping) and not are_columns(listed):
-        return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
+        return _named_body(listed)
     if isinstance(listed, list) and all(_name_of(each) for each in listed):
-        return _Body({name: read_point(each) for each in listed if (name := joint_named(_name_of(each)))})
+        return _named_body({str(_name_of(each)): each for each in listed})
+    points = read_points(listed, (len(names),)) if names else None
+    if points is not None and names:
+        _check_names(names)
+        return _ordered_body(_with_scores(points, person), order_of(names))
     points = read_points(listed, ORDERS)
     if points is None:
-        return None
-    points = _with_scores(points, person)
-    order = ORDERS[len(points)]
+        raise _LeftOutError(Message("keypoints.why.unknown_order"))
+    return _ordered_body(_with_scores(points, person), ORDERS[len(points)])
+
+
+def _named_body(listed: Mapping[str, object]) -> _Body:
+    _check_names(listed)
+    return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
+
+
+def _check_names(names: Iterable[str]) -> None:
+    if not are_of_a_body(names):
+        raise _LeftOutError(Message("keypoints.why.no_person"))
+
+
+def _ordered_body(points: Sequence[WrittenPoint], order: PointOrder) -> _Body:
     named = {name: point for name, point in zip(order.body, points, strict=False) if name is not None}
     ranges = {name: getattr(order, name) for name in PARTS}
-    parts = {name: points[part.start : part.stop] for name, part in ranges.items() if part}
+    parts = {name: list(points[part.start : part.stop]) for name, part in ranges.items() if part}
     return _Body(named, order.least_confidence, parts)
 
 
@@ -136,6 +168,7 @@ class _Reading:
         self.details: list[Details] = []
         self.notes: list[Message] = []
         self.reasons: list[Message] = []
+        self._frame = frame
         self._given = frame.canvas or canvas
         for number, person in enumerate(frame.people, start=1):
             if len(self.people) == MOST_PEOPLE:
@@ -160,9 +193,10 @@ class _Reading:
         if body_of(value) is None:
             self._leave_out(number, Message("keypoints.why.no_points"))
             return
-        body = _read_body(value)
-        if body is None:
-            self._leave_out(number, Message("keypoints.why.unknown_order"))
+        try:
+            body = _read_body(value, self._frame.names_for(value))
+        except _LeftOutError as error:
+            self._leave_out(number, error.reason)
             return
         person, is_outside = self._person(body, number)
         seen = sum(point is not None for point in person)

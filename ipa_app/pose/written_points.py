@@ -66,8 +66,10 @@ def as_number(value: object) -> float | None:
 
 
 def are_named(value: object) -> bool:
-    """Whether this is an object keyed by a body's joints."""
-    return isinstance(value, Mapping) and sum(joint_named(name) is not None for name in value) >= 2
+    """Whether this is an object with a point for each of a body's joints."""
+    if not isinstance(value, Mapping):
+        return False
+    return sum(joint_named(name) is not None for name, point in value.items() if point is None or _is_part(point)) >= 2
 
 
 def are_columns(value: object) -> bool:

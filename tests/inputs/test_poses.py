@@ -251,6 +251,24 @@ def forms() -> str | None:
     )
 
 
+def named_points() -> str | None:
+    names = [name.replace(" ", "_") for name in reversed(JOINT_NAMES)]
+    person = {"keypoints": flat(list(reversed(STANDING)))}
+    by_number = {str(number): name for number, name in enumerate(names)}
+    return every(
+        {
+            "images": [{"id": 1, "width": SIZE[0], "height": SIZE[1]}],
+            "annotations": [{"image_id": 1, "category_id": 3, **person}],
+            "categories": [{"id": 3, "name": "person", "keypoints": names}],
+        },
+        {
+            "meta_info": {"keypoint_id2name": by_number},
+            "instance_info": [{"instances": [person], "width": 512, "height": 768}],
+        },
+        file({**person, "keypoint_names": names}),
+    )
+
+
 def texts(folder: Path) -> str | None:
     data = file({"pose_keypoints_2d": flat(STANDING)}, canvas_width="512", canvas_height="768")
     text = json.dumps(data)
@@ -353,6 +371,12 @@ CASES: dict[str, Case] = {
         {"width": 512, "height": 768, "keypoints": [list(spot or ()) for spot in STANDING]},
     ),
     "annotation files, with `images` and `annotations`": annotation_file,
+    "a file that names its points: `categories` of annotation files, MMPose's `meta_info`, `keypoint_names`": (
+        named_points
+    ),
+    'an animal whose points have names, such as "tail" or "paw"': partial(
+        beside, {"keypoint_names": ["nose", "neck", "left_eye", "right_eye", "root_of_tail"], "keypoints": [9.0] * 15}
+    ),
     "points that were not seen: confidence 0, null, NaN, -1, or 0 and 0": not_seen,
     "no confidence": partial(read, file({"pose_keypoints_2d": flat(STANDING, None)})),
     "a file that does not say how large its picture is": asked,
