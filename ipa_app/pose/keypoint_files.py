@@ -15,7 +15,16 @@ from ipa_app.pose.keypoints import FACE_POINTS, HAND_POINTS, PARTS, Details, Key
 from ipa_app.pose.point_orders import ORDERS, PointOrder, are_of_a_body, joint_named, order_of
 from ipa_app.pose.skeleton import MOST_PEOPLE, Person, Skeleton
 from ipa_app.pose.written_people import Frame, body_of, frames_in
-from ipa_app.pose.written_points import MISSING, WrittenPoint, are_columns, as_number, placed, read_point, read_points
+from ipa_app.pose.written_points import (
+    MISSING,
+    WrittenPoint,
+    are_columns,
+    are_signed,
+    as_number,
+    placed,
+    read_point,
+    read_points,
+)
 
 _SCORE_NAMES = ("keypoint_scores", "keypoints_scores", "scores")
 _PART_NAMES = {
@@ -99,6 +108,11 @@ class _Body:
     least_confidence: float = 0.0
     parts: dict[str, list[WrittenPoint]] = field(default_factory=dict)
 
+    @property
+    def sure(self) -> list[WrittenPoint]:
+        """All points, with MISSING in place of guesses."""
+        return [point if point.is_surer_than(self.least_confidence) else MISSING for point in self.points.values()]
+
 
 def _read_body(person: object, names: Sequence[str] | None) -> _Body:
     """Read a person's points, to which the file may give names in another place.
@@ -170,12 +184,18 @@ class _Reading:
         self.reasons: list[Message] = []
         self._frame = frame
         self._given = frame.canvas or canvas
-        for number, person in enumerate(frame.people, start=1):
+        bodies = [self._body_or_reason(person) for person in frame.people]
+        # Of one person alone it may not be told.
+        self._signed = are_signed(body.sure for body in bodies if isinstance(body, _Body))
+        for number, (person, body) in enumerate(zip(frame.people, bodies, strict=True), start=1):
             if len(self.people) == MOST_PEOPLE:
                 count = len(frame.people)
                 self.notes.append(Message("keypoints.people", count=count, used=MOST_PEOPLE))
                 break
-            self._read(person, number)
+            if isinstance(body, _Body):
+                self._read(person, body, number)
+            else:
+                self._leave_out(number, body)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -189,15 +209,16 @@ class _Reading:
             raise UnknownCanvasError
         return self._given
 
-    def _read(self, value: object, number: int) -> None:
+    def _body_or_reason(self, value: object) -> _Body | Message:
+        """Return a person's body, or why they are left out."""
         if body_of(value) is None:
-            self._leave_out(number, Message("keypoints.why.no_points"))
-            return
+            return Message("keypoints.why.no_points")
         try:
-            body = _read_body(value, self._frame.names_for(value))
+            return _read_body(value, self._frame.names_for(value))
         except _LeftOutError as error:
-            self._leave_out(number, error.reason)
-            return
+            return error.reason
+
+    def _read(self, value: object, body: _Body, number: int) -> None:
         person, is_outside = self._person(body, number)
         seen = sum(point is not None for point in person)
         if seen >= 2:
@@ -219,7 +240,7 @@ class _Reading:
         points = body.points
         unreadable = {name for name, point in points.items() if not point.is_readable}
         unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
-        placed_points = placed((MISSING if name in unsure else points[name] for name in points), self._canvas)
+        placed_points = placed(body.sure, self._canvas, signed=self._signed)
         sure = {name: point for name, point in zip(points, placed_points, strict=True) if point is not None}
         unsure = {name for name in unsure if not points[name].is_missing}
         if "neck" not in points and {"left shoulder", "right shoulder"} <= sure.keys():
@@ -246,7 +267,7 @@ class _Reading:
             least = body.least_confidence if part in body.parts else 0.0
             points = body.parts[part] if part in body.parts else self._part(value, part, number)
             points = [point if point.is_surer_than(least) else MISSING for point in points]
-            where = placed(points, self._canvas)
+            where = placed(points, self._canvas, signed=self._signed)
             for what, happened in (
                 (
                     Message("keypoints.why.some_outside"),

@@ -14,6 +14,8 @@ _CONFIDENCE_NAMES = ("confidence", "score", "visibility", "visible", "v", "conf"
 _LARGEST_FRACTION = 2.0
 # In the form from -1 to 1 nobody extends beyond the edges, except by parts of a pixel.
 _LARGEST_SIGNED = 1.01
+# Least share of points outside the canvas, if read as 0 to 1, that suggests -1 to 1: of people, most points are inside.
+_OUTSIDE = 1 / 3
 
 
 class WrittenPoint(NamedTuple):
@@ -157,25 +159,48 @@ def _are_in_threes(numbers: Sequence[object]) -> bool:
     return max(others, default=0.0) > _LARGEST_FRACTION or len(set(thirds)) <= 2
 
 
-def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Points:
+def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float], *, signed: bool) -> Points:
     """Convert one person's points to fractions of the canvas; None for missing ones.
 
     Args:
-        points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them;
-            guesses would mislead the choice between these, and must be MISSING.
+        points: in pixels of the canvas, or in fractions of it; guesses would mislead the choice between these, and must
+            be MISSING.
         canvas: width and height in pixels.
+        signed: whether fractions run from -1 to 1 (see `are_signed`).
     """
-    listed = list(points)
-    corners = sum(point.is_in_corner for point in listed)
-    seen = [None if _is_absent(point, corners=corners) else point for point in listed]
-    there = [point for point in seen if point is not None]
-    largest = max((max(abs(point.x), abs(point.y)) for point in there), default=0.0)
-    if largest > _LARGEST_FRACTION:
+    seen = _without_absent(points)
+    if _are_in_pixels(seen):
         return tuple(point and Keypoint(point.x / canvas[0], point.y / canvas[1]) for point in seen)
-    are_signed = any(point.x < 0 for point in there) and any(point.y < 0 for point in there)
-    if are_signed and largest <= _LARGEST_SIGNED:
+    if signed:
         return tuple(point and Keypoint((point.x + 1) / 2, (point.y + 1) / 2) for point in seen)
     return tuple(point and Keypoint(point.x, point.y) for point in seen)
+
+
+def are_signed(people: Iterable[Iterable[WrittenPoint]]) -> bool:
+    """Whether the fractions in a file run from -1 to 1, as OpenPose can be told to write them, and not from 0 to 1.
+
+    Args:
+        people: as for `placed`, the points of everybody in a picture.
+    """
+    bodies = map(_without_absent, people)
+    there = [point for body in bodies if not _are_in_pixels(body) for point in body if point is not None]
+    outside = sum(not (0 <= point.x <= 1 and 0 <= point.y <= 1) for point in there)
+    reach_both_ways = any(point.x < 0 for point in there) and any(point.y < 0 for point in there)
+    are_within = all(max(abs(point.x), abs(point.y)) <= _LARGEST_SIGNED for point in there)
+    return reach_both_ways and are_within and outside >= _OUTSIDE * len(there)
+
+
+def _are_in_pixels(points: Iterable[WrittenPoint | None]) -> bool:
+    """Whether most points are too far out for fractions; a single one may be a guess far beyond the frame."""
+    far = [max(abs(point.x), abs(point.y)) > _LARGEST_FRACTION for point in points if point is not None]
+    return bool(far) and 2 * sum(far) >= len(far)
+
+
+def _without_absent(points: Iterable[WrittenPoint]) -> list[WrittenPoint | None]:
+    """Replace what the file marks as not seen with None."""
+    listed = list(points)
+    corners = sum(point.is_in_corner for point in listed)
+    return [None if _is_absent(point, corners=corners) else point for point in listed]
 
 
 def _is_absent(point: WrittenPoint, *, corners: int) -> bool:

@@ -79,6 +79,19 @@ def every(*files: Any, missing: tuple[int, ...] = ()) -> str | None:
     return answer
 
 
+def fractions_beyond() -> Spots:
+    inside = [(x / SIZE[0], y / SIZE[1]) for x, y in filter(None, STANDING)]
+    return [{4: (-0.03, 0.2), 7: (0.6, -0.02), 10: (0.4, 2.3)}.get(joint, spot) for joint, spot in enumerate(inside)]
+
+
+def signed_hand() -> str | None:
+    body, hand = ([(x / 256 - 1, y / 384 - 1) for x, y in filter(None, spots)] for spots in (STANDING, HAND))
+    data = file({"pose_keypoints_2d": flat(body), "hand_left_keypoints_2d": flat(hand)})
+    (details,) = PoseSheet.from_openpose(data).skeleton.details
+    assert details.left_hand is not None and details.left_hand[3] == pytest.approx((303 / 512, 346 / 768))
+    return read(data)
+
+
 def other_orders() -> str | None:
     assert every(*(file({"keypoints": flat(ordered(count))}) for count in (25, 17, 26, 33))) is None
     # These have no faces.
@@ -200,6 +213,10 @@ CASES: dict[str, Case] = {
         file({"pose_keypoints_2d": flat([(x / 512, y / 768) for x, y in filter(None, STANDING)])}),
         file({"pose_keypoints_2d": flat([(x / 256 - 1, y / 384 - 1) for x, y in filter(None, STANDING)])}),
     ),
+    "keypoints from 0 to 1, a few of them beyond the edges, or far beyond": partial(
+        read, file({"pose_keypoints_2d": flat(fractions_beyond())}), missing=(4, 7, 10)
+    ),
+    "a hand from -1 to 1, to the right of the middle": signed_hand,
     "OpenPose's 25 points, COCO's 17, Halpe's 26, MPII's 16, MPI's 15, MediaPipe's 33": other_orders,
     "whole bodies of 133 or 136 points": whole_bodies,
     "flat lists, lists of lists, objects, columns, joints by name": forms,
