@@ -22,7 +22,7 @@ from ipa_app.pose.written_points import (
     are_signed,
     as_number,
     placed,
-    read_point,
+    read_each,
     read_points,
 )
 
@@ -137,7 +137,8 @@ def _read_body(person: object, names: Sequence[str] | None) -> _Body:
 
 def _named_body(listed: Mapping[str, object]) -> _Body:
     _check_names(listed)
-    return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
+    points = zip(listed, read_each(list(listed.values())), strict=True)
+    return _Body({name: point for key, point in points if (name := joint_named(key))})
 
 
 def _check_names(names: Iterable[str]) -> None:
@@ -219,7 +220,7 @@ class _Reading:
             return error.reason
 
     def _read(self, value: object, body: _Body, number: int) -> None:
-        person, is_outside = self._person(body, number)
+        person, reason = self._person(body, number)
         seen = sum(point is not None for point in person)
         if seen >= 2:
             self.people.append(person)
@@ -227,16 +228,14 @@ class _Reading:
         elif seen == 1:
             self._leave_out(number, Message("keypoints.why.one_point"))
         else:
-            self._leave_out(
-                number, Message("keypoints.why.outside") if is_outside else Message("keypoints.why.no_points")
-            )
+            self._leave_out(number, reason)
 
     def _leave_out(self, number: int, reason: Message) -> None:
         self.reasons.append(reason)
         self.notes.append(Message("keypoints.person_left_out", person=number, why=reason))
 
-    def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
-        """Convert a body to our order; also return whether any of its points is outside the canvas."""
+    def _person(self, body: _Body, number: int) -> tuple[Person, Message]:
+        """Convert a body to our order; also return why it has no point, if it has none."""
         points = body.points
         unreadable = {name for name, point in points.items() if not point.is_readable}
         unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
@@ -248,17 +247,12 @@ class _Reading:
             sure["neck"] = Keypoint((left.x + right.x) / 2, (left.y + right.y) / 2)
         outside = {name for name, point in sure.items() if not point.is_inside}
         person = tuple(sure.get(name) if name not in outside else None for name in JOINT_NAMES)
+        left_out = {"outside": outside, "unreadable": unreadable, "guessed": unsure}
+        whys = [(Message(f"keypoints.why.{why}"), names) for why, names in left_out.items() if names]
         if any(point is not None for point in person):
-            for what, names in (
-                (Message("keypoints.why.outside"), outside),
-                (Message("keypoints.why.unreadable"), unreadable),
-                (Message("keypoints.why.guessed"), unsure),
-            ):
-                if names:
-                    self.notes.append(
-                        Message("keypoints.joints_left_out", person=number, why=what, joints=_listed(names))
-                    )
-        return person, bool(outside)
+            for why, names in whys:
+                self.notes.append(Message("keypoints.joints_left_out", person=number, why=why, joints=_listed(names)))
+        return person, next((why for why, _ in whys), Message("keypoints.why.no_points"))
 
     def _details(self, value: object, body: _Body, number: int) -> Details:
         """Read hands and face."""

@@ -136,7 +136,17 @@ def read_points(value: object, counts: Container[int]) -> list[WrittenPoint] | N
         return None
     if not _has_parts(value):
         value = _in_points(value, counts)
-    return [read_point(each) for each in value] if len(value) in counts else None
+    return read_each(value) if len(value) in counts else None
+
+
+def read_each(values: Sequence[object]) -> list[WrittenPoint]:
+    """Read points in any form; in lists of three numbers, the last is a confidence, or a depth if any is negative."""
+    threes = [each for each in values if isinstance(each, list) and len(each) == 3]
+    # Of a point that was not seen, all numbers may be negative.
+    are_depths = any((as_number(each[2]) or 0) < 0 and not read_point(each[:2]).is_missing for each in threes)
+    return [
+        read_point(each[:2] if are_depths and isinstance(each, list) and len(each) == 3 else each) for each in values
+    ]
 
 
 def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
@@ -145,9 +155,7 @@ def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
     size = next((size for size in sizes if len(numbers) % size == 0 and len(numbers) // size in counts), 0)
     if not size:
         return []
-    cut = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-    is_depth = size == 3 and any((as_number(each[2]) or 0) < 0 for each in cut)
-    return [each[:2] for each in cut] if is_depth else cut
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _are_in_threes(numbers: Sequence[object]) -> bool:

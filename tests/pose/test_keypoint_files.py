@@ -70,6 +70,8 @@ FORMS: dict[str, Any] = {
     "strings": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
     "fractions": flat([(x / 512, y / 768) for x, y in (spot or (0, 0) for spot in STANDING)]),
     "from -1 to 1": flat([(x / 256 - 1, y / 384 - 1) for x, y in (spot or (0, 0) for spot in STANDING)]),
+    "two and a depth": [[*(spot or ()), -0.3] for spot in STANDING],
+    "by name, with a depth": {name: [*(spot or ()), -0.3] for name, spot in BY_NAME.items()},
     "three dimensions": [value for spot in STANDING for value in (*(spot or (0.0, 0.0)), -0.3, 0.9)],
 }
 
@@ -180,6 +182,8 @@ def test_the_canvas_is_the_files_or_the_one_that_is_given() -> None:
         ({"pose_keypoints_2d": [900.0, 50.0, 1.0] * 18}, "lies outside the picture"),
         ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an unknown order"),
         ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an unknown order"),
+        ({"keypoints": [90.0, 95.0, 0.1] * 17}, "is only guessed in the file"),
+        ({"keypoints": [["x", 95.0, 0.9]] * 17}, "cannot be read"),
         ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an unknown order"),
     ],
 )

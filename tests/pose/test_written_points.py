@@ -124,7 +124,16 @@ def test_thirty_six_numbers_are_eighteen_pairs_unless_every_third_is_a_confidenc
 
 def test_a_depth_is_told_by_one_that_is_negative() -> None:
     assert read_points([1, 2, None, 3, 4, 0.6], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4, 0.6)]
-    assert read_points([1, 2, 0, 3, 4, -0.1], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+    for numbers in ([1, 2, 0, 3, 4, -0.1], [[1, 2, 0], [3, 4, -0.1]]):
+        assert read_points(numbers, {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+    # Points with another number of numbers, or none, are read as ever.
+    mixed = [[1, 2, -0.5], None, [3, 4, 9, 0.6], {"x": 5, "y": 6, "visibility": 0.7}, [7, 8]]
+    read = [WrittenPoint(3, 4, 0.6), WrittenPoint(5, 6, 0.7), WrittenPoint(7, 8)]
+    assert (points := read_points(mixed, {5})) is not None and [points[0], *points[2:]] == [WrittenPoint(1, 2), *read]
+
+
+def test_minus_one_everywhere_is_no_depth() -> None:
+    assert read_points([[1, 2, 0.5], [-1, -1, -1]], {2}) == [WrittenPoint(1, 2, 0.5), WrittenPoint(-1, -1, -1)]
 
 
 def test_points_of_a_body_are_told_from_other_lists() -> None:
