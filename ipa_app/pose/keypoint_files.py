@@ -248,11 +248,19 @@ class _Reading:
         outside = {name for name, point in sure.items() if not point.is_inside}
         person = tuple(sure.get(name) if name not in outside else None for name in JOINT_NAMES)
         left_out = {"outside": outside, "unreadable": unreadable, "guessed": unsure}
-        whys = [(Message(f"keypoints.why.{why}"), names) for why, names in left_out.items() if names]
         if any(point is not None for point in person):
-            for why, names in whys:
-                self.notes.append(Message("keypoints.joints_left_out", person=number, why=why, joints=_listed(names)))
-        return person, next((why for why, _ in whys), Message("keypoints.why.no_points"))
+            self.notes += [
+                Message(
+                    "keypoints.joints_left_out",
+                    person=number,
+                    why=Message(f"keypoints.why.{why}"),
+                    joints=_listed(names),
+                )
+                for why, names in left_out.items()
+                if names
+            ]
+        reason = "outside" if outside else "guessed" if unsure else "no_points"
+        return person, Message(f"keypoints.why.{reason}")
 
     def _details(self, value: object, body: _Body, number: int) -> Details:
         """Read hands and face."""

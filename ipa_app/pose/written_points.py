@@ -92,13 +92,17 @@ def are_points(value: object) -> bool:
         return are_named(value) or are_columns(value)
     if _has_parts(value):
         return 2 * sum(each is None or is_point(each) for each in value) > len(value)
-    return len(value) >= 6 and any(isinstance(each, int | float) for each in value)
+    return len(value) >= 6 and any(map(_is_numeric, value))
 
 
 def _has_parts(values: Sequence[object]) -> bool:
     """Whether a list has a list or an object per point; a single one among numbers is a mistake."""
     parts = sum(map(_is_part, values))
     return parts > sum(each is not None for each in values) - parts
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and as_number(value) is not None)
 
 
 def _is_part(value: object) -> bool:

@@ -150,6 +150,7 @@ def texts(folder: Path) -> str | None:
         every(
             "\ufeff" + text,
             json.dumps(text),
+            json.dumps(file({"keypoints": list(map(str, flat(STANDING)))})),
             json.dumps(file({"keypoints": [str(v) for v in flat(STANDING)[:1]] + flat(STANDING)[1:]})),
         )
         is None

@@ -67,7 +67,8 @@ FORMS: dict[str, Any] = {
     "objects with names": [{"name": n, "x": (s or (0, 0))[0], "y": (s or (0, 0))[1]} for n, s in BY_NAME.items()],
     "by name": {name.replace(" ", "_"): list(spot or ()) for name, spot in BY_NAME.items()},
     "columns": {axis: [(spot or (0, 0))[i] for spot in STANDING] for i, axis in enumerate(("x", "y"))},
-    "strings": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
+    "strings": [str(value) for value in flat(STANDING)],
+    "strings among numbers": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
     "fractions": flat([(x / 512, y / 768) for x, y in (spot or (0, 0) for spot in STANDING)]),
     "from -1 to 1": flat([(x / 256 - 1, y / 384 - 1) for x, y in (spot or (0, 0) for spot in STANDING)]),
     "two and a depth": [[*(spot or ()), -0.3] for spot in STANDING],
@@ -183,7 +184,6 @@ def test_the_canvas_is_the_files_or_the_one_that_is_given() -> None:
         ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an unknown order"),
         ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an unknown order"),
         ({"keypoints": [90.0, 95.0, 0.1] * 17}, "is only guessed in the file"),
-        ({"keypoints": [["x", 95.0, 0.9]] * 17}, "cannot be read"),
         ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an unknown order"),
     ],
 )

@@ -139,10 +139,10 @@ def test_minus_one_everywhere_is_no_depth() -> None:
 def test_points_of_a_body_are_told_from_other_lists() -> None:
     bodies: list[Any] = [[1, 2, 0.5] * 2, [[1, 2], None], [{"x": 1, "y": 2}], {"nose": [1, 2], "LEye": None}]
     assert all(map(are_points, bodies)) and are_points({"x": [], "y": []})
-    bodies = [[1, 2, 0.5, [3], 4, 0.6], [[1, 2], [3, 4], None, 5]]
+    bodies = [["1", "2", "0.5"] * 2, [1, 2, 0.5, [3], 4, 0.6], [[1, 2], [3, 4], None, 5]]
     assert all(map(are_points, bodies))
     others: list[Any] = [[], [1, 2, 3, 4], ["nose"] * 17, [[[1, 2]]], {"a": 1}, {"nose": 1}, "text", None, 5]
-    others += [[None] * 18, [[1, 2], None, 5, 6], ["x", "y", [1, 2], [3, 4]]]
+    others += [[None] * 18, ["high"] * 18, [[1, 2], None, 5, 6], ["x", "y", [1, 2], [3, 4]]]
     assert not any(map(are_points, others))
 
 
