@@ -17,9 +17,10 @@ from ipa_app.messages import Message
 # Users are told in a sentence what is wrong with a file; tifffile would log a line for every tag.
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)
 
-_BITS_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _PROFILE_TAG = 258, 262, 274, 34675
+_BITS_TAG, _COMPRESSION_TAG, _PHOTOMETRIC_TAG, _ORIENTATION_TAG, _PLANES_TAG = 258, 259, 262, 274, 284
+_PROFILE_TAG = 34675
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB = 0, 1, 2
-_PLANES_APART = 2
+_UNCOMPRESSED, _PLANES_APART = 1, 2
 _ALPHA_MULTIPLIED = 1
 _LARGEST_BYTES = 2**30
 _SIXTEEN_BITS = 65535
@@ -51,6 +52,18 @@ def is_deep(image: Image.Image) -> bool:
 def is_negative(image: Image.Image) -> bool:
     """Whether 0 is white in a picture of a deep mode; Pillow does not invert such pictures."""
     return isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(_PHOTOMETRIC_TAG) == _WHITE_IS_ZERO
+
+
+def has_mixed_planes(image: Image.Image) -> bool:
+    """Whether Pillow mixes up the pixels of a TIFF: in uncompressed separate planes, it takes every sample for a byte.
+
+    Even a picture with one sample per pixel may have the tag.
+    """
+    if not isinstance(image, TiffImagePlugin.TiffImageFile) or image.tag_v2.get(_PLANES_TAG) != _PLANES_APART:
+        return False
+    bits = {int(each) for each in np.ravel(image.tag_v2.get(_BITS_TAG, 1))}
+    is_plain = bits <= {1, 8} and not is_negative(image)
+    return image.tag_v2.get(_COMPRESSION_TAG, _UNCOMPRESSED) == _UNCOMPRESSED and not is_plain
 
 
 def deep_grey(image: Image.Image) -> np.ndarray:
@@ -94,7 +107,7 @@ def note_of_brightness(name: str) -> Message:
 
 
 def read_deep_tiff(data: bytes, *, max_pixels: int) -> DeepPicture:
-    """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32-bit colours.
+    """Decode a TIFF that Pillow cannot: floating-point colours, half and double precision, 32-bit colours, planes.
 
     Args:
         data: content of the file.
@@ -138,10 +151,14 @@ def _pixels(data: bytes, page: Any) -> np.ndarray:
     """Decode a page, whose size is known to be acceptable, as (H, W) or (H, W, channels)."""
     try:
         values = page.asarray()
-    except ValueError as error:
-        # tifffile needs an 80 MB package for LZW and predictors. OpenCV has them, but mixes up separate planes.
-        if page.planarconfig == _PLANES_APART or "imagecodecs" not in str(error):
+    except (ValueError, NotImplementedError) as error:
+        # tifffile needs an 80 MB package for LZW, predictors and samples that are no whole bytes. OpenCV has the first
+        # two, but mixes up separate planes.
+        if "imagecodecs" not in str(error):
             raise
+        are_planes = page.planarconfig == _PLANES_APART and page.samplesperpixel > 1
+        if are_planes or isinstance(error, NotImplementedError):
+            raise UserError("picture.unknown_tiff_colours") from error
         values = _pixels_by_opencv(data, page)
     if values.ndim == 3 and page.planarconfig == _PLANES_APART:
         values = np.moveaxis(values, 0, 2)

@@ -18,7 +18,15 @@ from PIL import Image, UnidentifiedImageError
 
 from ipa_app.errors import UserError
 from ipa_app.imaging.colour import colour_space, to_srgb
-from ipa_app.imaging.depth import DeepPicture, deep_grey, fractions, is_deep, is_negative, read_deep_tiff
+from ipa_app.imaging.depth import (
+    DeepPicture,
+    deep_grey,
+    fractions,
+    has_mixed_planes,
+    is_deep,
+    is_negative,
+    read_deep_tiff,
+)
 from ipa_app.imaging.formats import MAX_PIXELS, format_names, format_of, open_header
 from ipa_app.imaging.truncated import Completed, complete, has_end
 from ipa_app.messages import Message
@@ -208,6 +216,8 @@ def _decode_file(data: bytes, *, name: str, max_pixels: int, min_side: int) -> D
     def load(file: bytes) -> Image.Image:
         image = open_header(file)
         _check_size(image.size, max_pixels=max_pixels, min_side=min_side)
+        if has_mixed_planes(image):
+            raise UnidentifiedImageError("Pillow mixes up the planes of this TIFF")
         if kind == "JPEG" and not has_end(file):
             raise OSError("the end of this JPEG is missing")
         image.load()

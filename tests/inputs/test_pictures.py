@@ -182,7 +182,23 @@ def sixteen_bits(door: Door) -> str | None:
     ramp = np.linspace(0, 65535, 256).astype(np.uint16).reshape(16, 16)
     picture, note = door(encoded(Image.fromarray(ramp)))
     assert np.abs(np.asarray(picture)[..., 0].astype(int) - np.arange(256).reshape(16, 16)).max() <= 1
+    assert note is None
+    planes = np.moveaxis(np.asarray(PATCHES).astype(np.uint16) * 257, 2, 0)
+    picture, note = door(in_planes(planes, "rgb"))
+    assert shows(picture, 0)
     return note
+
+
+def in_planes(values: np.ndarray, photometric: str) -> bytes:
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, values, photometric=photometric, planarconfig="separate")
+    return buffer.getvalue()
+
+
+def unknown_colours(door: Door) -> str | None:
+    deep = np.zeros((5, 16, 16), np.uint16)
+    (answer,) = {door.refusal(in_planes(values, kind)) for values, kind in ((deep[:4], "separated"), (deep, "rgb"))}
+    return answer
 
 
 def floats(factor: float) -> Callable[[Door], str | None]:
@@ -276,10 +292,11 @@ CASES: dict[str, Callable[[Door], str | None]] = {
     "a damaged profile, or one for other colours": damaged_profile,
     "cICP, or gAMA and cHRM, in PNG; code points in AVIF and HEIC; Adobe RGB by EXIF in JPEG": named_spaces,
     "HDR (PQ or HLG)": hdr,
-    "16 bits a channel": sixteen_bits,
+    "16 bits a channel, together or in separate planes": sixteen_bits,
     "floating point, 0 to 1": floats(1),
     "floating point, with light above 1": bright_floats,
     "floating point, 0 to 255": floats(255),
+    "TIFF with 16 bits of inks (CMYK) in separate planes, or of 5 channels": unknown_colours,
     "a transparent reference": on_ground("reference", CLIP_MEAN),
     "a transparent picture as a pose": on_ground("pose", (0, 0, 0)),
     "a transparent picture to change": kept_transparent("image"),
