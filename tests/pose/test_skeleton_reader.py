@@ -73,6 +73,21 @@ def test_every_pose_is_read(name: str) -> None:
     assert misses(read(picture), PRESETS[name], size=(512, 512)) == []
 
 
+STUBBY: Spots = (
+    *((143, 250), (143, 294), (119, 304), (93, 308), (67, 307), (167, 304), (193, 308), (219, 307)),
+    *((130, 361), (128, 381), (126, 400), (156, 361), (158, 381), (160, 400), (125, 232), (161, 232), (103, 234)),
+    (183, 234),
+)
+"""A toy, whose limbs are hardly longer than the joints' dots are wide."""
+
+
+@pytest.mark.parametrize("ground", [BLACK, WHITE], ids=["black", "white"])
+def test_limbs_that_are_hardly_longer_than_dots_are_read(ground: tuple[int, int, int]) -> None:
+    people = [moved(STUBBY, by=(225 * number, 0)) for number in range(2)]
+    picture = drawn(*people, size=(512, 512), ground=ground)
+    assert misses(read(picture), *people, size=(512, 512)) == []
+
+
 SPOILED = {
     "half there, on grey": drawn(STANDING, ground=GREY, opacity=0.5),
     "a third there, on white": drawn(STANDING, ground=WHITE, opacity=0.35),
