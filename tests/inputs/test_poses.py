@@ -17,7 +17,7 @@ from ipa_app.pose.draw import draw_sheet, fit_skeleton_picture
 from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
-from tests.drawn_skeletons import OPENPOSE_18, OPENPOSE_25, SIZE, STANDING, Spots, drawn, jpeg, moved, without
+from tests.drawn_skeletons import OPENPOSE_18, OPENPOSE_25, SIZE, STANDING, STUBBY, Spots, drawn, jpeg, moved, without
 from tests.inputs.tables import rows, said
 
 ROWS = rows("Poses")
@@ -115,6 +115,12 @@ def tiny() -> str | None:
     return said(made[0].notes)
 
 
+def unfitted() -> str | None:
+    made = pose_image(ARM, OUTPUT, find=nobody, fit=lambda sheet: sheet)
+    assert made.image.tobytes() == fit_skeleton_picture(ARM, OUTPUT).tobytes()
+    return said(made.notes)
+
+
 def edited(picture: Image.Image) -> str | None:
     try:
         return said(find_pose(picture, find=nobody).notes)
@@ -162,10 +168,12 @@ CASES: dict[str, Case] = {
         as_it_is, drawn(STANDING).transpose(Image.Transpose.FLIP_LEFT_RIGHT), drawn(without(STANDING, *range(8, 14)))
     ),
     "several skeletons": partial(as_it_is, drawn(STANDING, moved(STANDING, by=(300, 0)), size=(900, 768))),
+    "figures with limbs hardly longer than the joints' dots": partial(anew, drawn(STUBBY, ground=WHITE), spots=STUBBY),
     "fingers and faces, on black": partial(as_it_is, with_fingers(drawn(STANDING))),
     "fingers and faces, on grey": fingers_on_grey,
     "a figure smaller than a quarter of its canvas, drawn or in a photo": tiny,
     "lines on black that are not a whole figure, such as an arm": partial(as_it_is, ARM),
+    "the same, for a model that draws one body": unfitted,
     "the same, to be edited": partial(edited, ARM),
     "fingers and faces in a drawing, to be edited": lambda: edited(with_fingers(drawn(STANDING))),
     "discs, stripes, charts, photos, toys": other_pictures,

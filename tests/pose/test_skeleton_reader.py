@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from ipa_app.pose.presets import presets
 from ipa_app.pose.skeleton import Skeleton
 from ipa_app.pose.skeleton_reader import read_drawing
-from tests.drawn_skeletons import SIZE, STANDING, STYLES, Spots, drawn, jpeg, moved, without
+from tests.drawn_skeletons import SIZE, STANDING, STUBBY, STYLES, Spots, drawn, jpeg, moved, without
 
 BLACK, GREY, WHITE = (0, 0, 0), (128, 128, 128), (255, 255, 255)
 HUES = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue / 18, 1, 1)) for hue in range(18)]
@@ -71,14 +71,6 @@ def test_only_the_colours_of_controlnets_are_ours() -> None:
 def test_every_pose_is_read(name: str) -> None:
     picture = drawn(PRESETS[name], size=(512, 512), ground=WHITE)
     assert misses(read(picture), PRESETS[name], size=(512, 512)) == []
-
-
-STUBBY: Spots = (
-    *((143, 250), (143, 294), (119, 304), (93, 308), (67, 307), (167, 304), (193, 308), (219, 307)),
-    *((130, 361), (128, 381), (126, 400), (156, 361), (158, 381), (160, 400), (125, 232), (161, 232), (103, 234)),
-    (183, 234),
-)
-"""A toy, whose limbs are hardly longer than the joints' dots are wide."""
 
 
 @pytest.mark.parametrize("ground", [BLACK, WHITE], ids=["black", "white"])
