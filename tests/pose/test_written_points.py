@@ -183,7 +183,7 @@ def test_a_few_points_far_beyond_the_frame_do_not_make_pixels_of_fractions(wild:
     points = [WrittenPoint(*point, 0.9) for point in [*inside, wild, wild, wild]]
     assert placed_alone(points)[:4] == tuple(inside)
     # And some in the corner make no fractions of pixels.
-    pixels = [WrittenPoint(*point, 1.0) for point in [(0.5, 1.5), (1.0, 0.5), (100, 50), (20, 90), (60, 30)]]
+    pixels = [WrittenPoint(x, y, 1.0) for x, y in ((0.5, 1.5), (1.0, 0.5), (100, 50), (20, 90), (60, 30))]
     assert placed_alone(pixels)[2] == (0.5, 0.5)
 
 
