@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -69,7 +70,7 @@ class Frame:
             category = _category_of(person, where.get("categories"))
             for names in (category.get("keypoints"), *(where.get(key) for key in _LISTED_NAMES)):
                 listed = _by_number(names) if isinstance(names, Mapping) else names
-                if isinstance(listed, list) and listed and all(isinstance(name, str) for name in listed):
+                if isinstance(listed, list) and all(isinstance(name, str) for name in listed) and _tell(listed):
                     return listed
         return None
 
@@ -79,6 +80,11 @@ class Frame:
         for each in self.around:
             yield each
             yield from (part for name in _PARTS if isinstance(part := each.get(name), Mapping))
+
+
+def _tell(names: Sequence[str]) -> bool:
+    """Whether names say anything: those of some annotation programs are just numbers, or "point 1", "point 2" ..."""
+    return len({re.sub(r"\d+", "", name) for name in names}) > 1
 
 
 def _by_number(names: Mapping[str, Any]) -> list[Any]:

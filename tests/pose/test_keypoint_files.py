@@ -146,6 +146,12 @@ def test_names_that_are_more_or_fewer_than_the_points_are_not_theirs() -> None:
     assert stands(read(file(person(), keypoint_names=[7] * 18)))
 
 
+@NAMED_BY
+@pytest.mark.parametrize("name", ["", "point "])
+def test_names_that_are_just_numbers_say_nothing(where: str, name: str) -> None:
+    assert stands(read(named_file(where, [f"{name}{number}" for number in range(18)], STANDING)))
+
+
 @pytest.mark.parametrize("count", sorted(ORDERS))
 def test_the_same_figure_is_read_in_every_order(count: int) -> None:
     found = read(file({"keypoints": flat(ordered(count))}))
