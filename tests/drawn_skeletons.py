@@ -22,6 +22,13 @@ STANDING: Spots = (
 )
 """Somebody with the proportions of a person, on a canvas of SIZE, in the order of OpenPose's 18 points."""
 
+STUBBY: Spots = (
+    *((143, 250), (143, 294), (119, 304), (93, 308), (67, 307), (167, 304), (193, 308), (219, 307)),
+    *((130, 361), (128, 381), (126, 400), (156, 361), (158, 381), (160, 400), (125, 232), (161, 232), (103, 234)),
+    (183, 234),
+)
+"""A toy on a canvas of SIZE, whose limbs are hardly longer than the joints' dots are wide."""
+
 _BONES = (
     *((1, 2), (1, 5), (2, 3), (3, 4), (5, 6), (6, 7), (1, 8), (8, 9), (9, 10), (1, 11), (11, 12), (12, 13)),
     *((1, 0), (0, 14), (14, 16), (0, 15), (15, 17)),

@@ -154,11 +154,13 @@ def _pixels(data: bytes, page: Any) -> np.ndarray:
     """
     try:
         values = page.asarray()
-    except ValueError as error:
-        # tifffile needs an 80 MB package for LZW and predictors. OpenCV has them, but mixes up separate planes.
+    except (ValueError, NotImplementedError) as error:
+        # tifffile needs an 80 MB package for LZW, predictors and samples that are no whole bytes. OpenCV has the first
+        # two, but mixes up separate planes.
         if "imagecodecs" not in str(error):
             raise
-        if page.planarconfig == _PLANES_APART:
+        are_planes = page.planarconfig == _PLANES_APART and page.samplesperpixel > 1
+        if are_planes or isinstance(error, NotImplementedError):
             raise UserError("picture.unknown_tiff_colours") from error
         values = _pixels_by_opencv(data, page)
     if values.ndim == 3 and page.planarconfig == _PLANES_APART:

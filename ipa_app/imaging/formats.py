@@ -63,7 +63,7 @@ _PNG_BITS = 24
 _SUBFILE_TYPE, _BITS, _COMPRESSION, _PHOTOMETRIC, _SAMPLES, _PLANES = 254, 258, 259, 262, 277, 284
 _MAKE, _FURTHER_PICTURES, _DNG_VERSION = 271, 330, 50706
 _UNCOMPRESSED, _PLANES_APART = 1, 2
-_RGB, _YCBCR, _COLOUR_FILTER_ARRAY = 2, 6, 32803
+_WHITE_IS_ZERO, _RGB, _YCBCR, _COLOUR_FILTER_ARRAY = 0, 2, 6, 32803
 
 
 def format_names() -> str:
@@ -174,10 +174,12 @@ def _is_misread(tags: dict[int, Any]) -> bool:
     is_plain, colours = tags.get(_COMPRESSION, _UNCOMPRESSED) == _UNCOMPRESSED, tags.get(_PHOTOMETRIC)
     if colours == _YCBCR:
         return is_plain
-    samples = tags.get(_SAMPLES, 1)
-    if tags.get(_PLANES) != _PLANES_APART or samples == 1:
+    samples, bits = tags.get(_SAMPLES, 1), max(tags.get(_BITS, (1,)))
+    if tags.get(_PLANES) != _PLANES_APART:
         return False
-    is_deep = max(tags.get(_BITS, (1,))) > 8
+    if samples == 1:  # of which the tag says nothing, but Pillow heeds it
+        return is_plain and (bits not in (1, 8) or colours == _WHITE_IS_ZERO)
+    is_deep = bits > 8
     return samples == 2 or samples > 4 or (is_plain and (is_deep or (samples == 4 and colours == _RGB)))
 
 

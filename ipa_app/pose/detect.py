@@ -66,7 +66,7 @@ def pose_image(
     size: tuple[int, int],
     *,
     find: FindPeople,
-    fit: Callable[[PoseSheet], PoseSheet] = lambda sheet: sheet,
+    fit: Callable[[PoseSheet], PoseSheet] | None = None,
     look: Callable[[Image.Image], DrawnPose | None] = drawn_pose_in,
 ) -> PosePicture:
     """Build the pose picture for an output of `size`.
@@ -75,7 +75,7 @@ def pose_image(
         source: mode "RGB": a drawn skeleton, which is kept or redrawn, a photo of people, or a toy character.
         size: the output's (width, height); padded with black if its shape differs from the source's.
         find: finds the people in a photo, or the toy.
-        fit: fits the joints, if they can be read, to the proportions that the model knows.
+        fit: fits the joints, if they can be read, to the proportions that the model knows; None if it knows any.
         look: recognises a drawn skeleton; pass another function to reuse a known result.
 
     Returns:
@@ -86,9 +86,11 @@ def pose_image(
     """
     drawn = look(source)
     if drawn is not None:
-        fitted = drawn.fitted(fit)
-        return PosePicture(fitted.for_output(size), fitted.notes)
-    sheet = fit(PoseSheet(find(source), *source.size).brought_closer())
+        fitted = drawn if fit is None else drawn.fitted(fit)
+        not_fitted = () if fit is None or drawn.sheet is not None else (Message("pose.not_fitted"),)
+        return PosePicture(fitted.for_output(size), (*fitted.notes, *not_fitted))
+    sheet = PoseSheet(find(source), *source.size).brought_closer()
+    sheet = sheet if fit is None else fit(sheet)
     return PosePicture(draw_sheet(sheet, size), sheet.notes)
 
 

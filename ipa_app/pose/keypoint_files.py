@@ -5,17 +5,26 @@ What can be read is used; whatever was left out is noted in a sentence, person b
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.pose.body import JOINT_NAMES, joint_title
 from ipa_app.pose.keypoints import FACE_POINTS, HAND_POINTS, PARTS, Details, Keypoint, Points
-from ipa_app.pose.point_orders import ORDERS, joint_named
+from ipa_app.pose.point_orders import ORDERS, PointOrder, are_of_a_body, joint_named, order_of
 from ipa_app.pose.skeleton import MOST_PEOPLE, Person, Skeleton
 from ipa_app.pose.written_people import Frame, body_of, frames_in
-from ipa_app.pose.written_points import MISSING, WrittenPoint, are_columns, as_number, placed, read_point, read_points
+from ipa_app.pose.written_points import (
+    MISSING,
+    WrittenPoint,
+    are_columns,
+    are_signed,
+    as_number,
+    placed,
+    read_each,
+    read_points,
+)
 
 _SCORE_NAMES = ("keypoint_scores", "keypoints_scores", "scores")
 _PART_NAMES = {
@@ -79,6 +88,18 @@ def read_keypoints(data: object, *, canvas: tuple[float, float] | None = None) -
     raise UserError("pose.empty")
 
 
+class _LeftOutError(Exception):
+    """A person cannot be used.
+
+    Attributes:
+        reason: why, as the end of a sentence.
+    """
+
+    def __init__(self, reason: Message) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
 @dataclass
 class _Body:
     """A body's points by joint name, and the hands and face in the same list."""
@@ -87,22 +108,48 @@ class _Body:
     least_confidence: float = 0.0
     parts: dict[str, list[WrittenPoint]] = field(default_factory=dict)
 
+    @property
+    def sure(self) -> list[WrittenPoint]:
+        """All points, with MISSING in place of guesses."""
+        return [point if point.is_surer_than(self.least_confidence) else MISSING for point in self.points.values()]
 
-def _read_body(person: object) -> _Body | None:
-    """Read a person's points; None if their order is unknown."""
+
+def _read_body(person: object, names: Sequence[str] | None) -> _Body:
+    """Read a person's points, to which the file may give names in another place.
+
+    Raises:
+        _LeftOutError: their order is unknown, or they are not a person's.
+    """
     listed = body_of(person)
     if isinstance(listed, Mapping) and not are_columns(listed):
-        return _Body({name: read_point(point) for key, point in listed.items() if (name := joint_named(key))})
+        return _named_body(listed)
     if isinstance(listed, list) and all(_name_of(each) for each in listed):
-        return _Body({name: read_point(each) for each in listed if (name := joint_named(_name_of(each)))})
+        return _named_body({str(_name_of(each)): each for each in listed})
+    points = read_points(listed, (len(names),)) if names else None
+    if points is not None and names:
+        _check_names(names)
+        return _ordered_body(_with_scores(points, person), order_of(names))
     points = read_points(listed, ORDERS)
     if points is None:
-        return None
-    points = _with_scores(points, person)
-    order = ORDERS[len(points)]
+        raise _LeftOutError(Message("keypoints.why.unknown_order"))
+    return _ordered_body(_with_scores(points, person), ORDERS[len(points)])
+
+
+def _named_body(listed: Mapping[str, object]) -> _Body:
+    _check_names(listed)
+    points = zip(listed, read_each(list(listed.values())), strict=True)
+    return _Body({name: point for key, point in points if (name := joint_named(key))})
+
+
+def _check_names(names: Iterable[str]) -> None:
+    if not are_of_a_body(names):
+        raise _LeftOutError(Message("keypoints.why.no_person"))
+
+
+def _ordered_body(points: Sequence[WrittenPoint], order: PointOrder) -> _Body:
     named = {name: point for name, point in zip(order.body, points, strict=False) if name is not None}
     ranges = {name: getattr(order, name) for name in PARTS}
-    parts = {name: points[part.start : part.stop] for name, part in ranges.items() if part}
+    parts = {name: list(points[part.start : part.stop]) for name, part in ranges.items() if part}
     return _Body(named, order.least_confidence, parts)
 
 
@@ -136,13 +183,20 @@ class _Reading:
         self.details: list[Details] = []
         self.notes: list[Message] = []
         self.reasons: list[Message] = []
+        self._frame = frame
         self._given = frame.canvas or canvas
-        for number, person in enumerate(frame.people, start=1):
+        bodies = [self._body_or_reason(person) for person in frame.people]
+        # Of one person alone it may not be told.
+        self._signed = are_signed(body.sure for body in bodies if isinstance(body, _Body))
+        for number, (person, body) in enumerate(zip(frame.people, bodies, strict=True), start=1):
             if len(self.people) == MOST_PEOPLE:
                 count = len(frame.people)
                 self.notes.append(Message("keypoints.people", count=count, used=MOST_PEOPLE))
                 break
-            self._read(person, number)
+            if isinstance(body, _Body):
+                self._read(person, body, number)
+            else:
+                self._leave_out(number, body)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -156,15 +210,17 @@ class _Reading:
             raise UnknownCanvasError
         return self._given
 
-    def _read(self, value: object, number: int) -> None:
+    def _body_or_reason(self, value: object) -> _Body | Message:
+        """Return a person's body, or why they are left out."""
         if body_of(value) is None:
-            self._leave_out(number, Message("keypoints.why.no_points"))
-            return
-        body = _read_body(value)
-        if body is None:
-            self._leave_out(number, Message("keypoints.why.unknown_order"))
-            return
-        person, is_outside = self._person(body, number)
+            return Message("keypoints.why.no_points")
+        try:
+            return _read_body(value, self._frame.names_for(value))
+        except _LeftOutError as error:
+            return error.reason
+
+    def _read(self, value: object, body: _Body, number: int) -> None:
+        person, reason = self._person(body, number)
         seen = sum(point is not None for point in person)
         if seen >= 2:
             self.people.append(person)
@@ -172,20 +228,18 @@ class _Reading:
         elif seen == 1:
             self._leave_out(number, Message("keypoints.why.one_point"))
         else:
-            self._leave_out(
-                number, Message("keypoints.why.outside") if is_outside else Message("keypoints.why.no_points")
-            )
+            self._leave_out(number, reason)
 
     def _leave_out(self, number: int, reason: Message) -> None:
         self.reasons.append(reason)
         self.notes.append(Message("keypoints.person_left_out", person=number, why=reason))
 
-    def _person(self, body: _Body, number: int) -> tuple[Person, bool]:
-        """Convert a body to our order; also return whether any of its points is outside the canvas."""
+    def _person(self, body: _Body, number: int) -> tuple[Person, Message]:
+        """Convert a body to our order; also return why it has no point, if it has none."""
         points = body.points
         unreadable = {name for name, point in points.items() if not point.is_readable}
         unsure = {name for name, point in points.items() if not point.is_surer_than(body.least_confidence)}
-        placed_points = placed((MISSING if name in unsure else points[name] for name in points), self._canvas)
+        placed_points = placed(body.sure, self._canvas, signed=self._signed)
         sure = {name: point for name, point in zip(points, placed_points, strict=True) if point is not None}
         unsure = {name for name in unsure if not points[name].is_missing}
         if "neck" not in points and {"left shoulder", "right shoulder"} <= sure.keys():
@@ -193,17 +247,20 @@ class _Reading:
             sure["neck"] = Keypoint((left.x + right.x) / 2, (left.y + right.y) / 2)
         outside = {name for name, point in sure.items() if not point.is_inside}
         person = tuple(sure.get(name) if name not in outside else None for name in JOINT_NAMES)
+        left_out = {"outside": outside, "unreadable": unreadable, "guessed": unsure}
         if any(point is not None for point in person):
-            for what, names in (
-                (Message("keypoints.why.outside"), outside),
-                (Message("keypoints.why.unreadable"), unreadable),
-                (Message("keypoints.why.guessed"), unsure),
-            ):
-                if names:
-                    self.notes.append(
-                        Message("keypoints.joints_left_out", person=number, why=what, joints=_listed(names))
-                    )
-        return person, bool(outside)
+            self.notes += [
+                Message(
+                    "keypoints.joints_left_out",
+                    person=number,
+                    why=Message(f"keypoints.why.{why}"),
+                    joints=_listed(names),
+                )
+                for why, names in left_out.items()
+                if names
+            ]
+        reason = "outside" if outside else "guessed" if unsure else "no_points"
+        return person, Message(f"keypoints.why.{reason}")
 
     def _details(self, value: object, body: _Body, number: int) -> Details:
         """Read hands and face."""
@@ -212,7 +269,7 @@ class _Reading:
             least = body.least_confidence if part in body.parts else 0.0
             points = body.parts[part] if part in body.parts else self._part(value, part, number)
             points = [point if point.is_surer_than(least) else MISSING for point in points]
-            where = placed(points, self._canvas)
+            where = placed(points, self._canvas, signed=self._signed)
             for what, happened in (
                 (
                     Message("keypoints.why.some_outside"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from ipa_app.pose.body import JOINT_NAMES
@@ -89,6 +90,9 @@ def _spellings(name: str) -> tuple[str, ...]:
     return (part,) if not side else (f"{side}{part}", f"{side[0]}{part}", f"{part}{side}", f"{part}{side[0]}")
 
 
+# What only animals have, in the names that data sets of animals give to their points.
+_ANIMALS_PART = re.compile("tail|paw|hoof|withers|snout|muzzle|beak|wing|horn", re.IGNORECASE)
+_FEWEST_JOINTS = 2
 _BY_SPELLING = {spelling: name for name in JOINT_NAMES for spelling in _spellings(name)}
 
 
@@ -96,3 +100,18 @@ def joint_named(text: object) -> str | None:
     """Return our name for a joint called "left_shoulder", "LShoulder" or the like; None for anything else."""
     letters = re.sub("[^a-z]", "", str(text).lower())
     return _BY_SPELLING.get(letters.removesuffix("joint"))
+
+
+def are_of_a_body(names: Iterable[object]) -> bool:
+    """Whether names of points are those of a person's body: some of our joints, and nothing that only animals have."""
+    listed = list(map(str, names))
+    joints = sum(joint_named(name) is not None for name in listed)
+    return joints >= _FEWEST_JOINTS and not any(map(_ANIMALS_PART.search, listed))
+
+
+def order_of(names: Sequence[str]) -> PointOrder:
+    """Return the order of points with these names: the known one if they are its, with its hands and face."""
+    body = tuple(map(joint_named, names))
+    known = ORDERS.get(len(names))
+    is_known = known is not None and body[: len(known.body)] == known.body and not any(body[len(known.body) :])
+    return known if known is not None and is_known else PointOrder(body, _UNSURE)

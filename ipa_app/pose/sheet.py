@@ -48,7 +48,9 @@ class PoseSheet:
         """Check the canvas, so that every sheet can be drawn."""
         least, most = _SIDES
         if not (least <= min(self.width, self.height) and max(self.width, self.height) <= most):
-            raise UserError("pose.canvas_size", width=self.width, height=self.height, least=least, most=most)
+            # A file may say any size, which would take hundreds of digits in full.
+            width, height = (f"{side:.9g}" for side in (self.width, self.height))
+            raise UserError("pose.canvas_size", width=width, height=height, least=least, most=most)
         if max(self.width, self.height) > _LARGEST_RATIO * min(self.width, self.height):
             raise UserError("pose.canvas_too_narrow", width=self.width, height=self.height, ratio=_LARGEST_RATIO)
 

@@ -30,6 +30,8 @@ _CHROMA_SHARE = 0.29
 # Thin lines leave most of a drawing empty; photos and paintings do not.
 _LARGEST_SHARE = 0.35
 _MOST_PIECES = 4000
+# Share by which the length of a dot may differ from the usual one, and its area in shares of a circle's.
+_DOT_TOLERANCE, _DOT_SHARES = 0.1, (0.6, 1.15)
 
 
 @dataclass(frozen=True)
@@ -191,13 +193,13 @@ def dot_width(strokes: Iterable[Stroke], *, line: float) -> float | None:
     dots = [
         stroke.length
         for stroke in strokes
-        if stroke.length < 1.5 * stroke.width + 1 and stroke.length >= 0.7 * line and stroke.area >= 0.5 * line**2
+        if _is_round(stroke) and stroke.length >= 0.7 * line and stroke.area >= 0.5 * line**2
     ]
     return float(np.median(dots)) if len(dots) >= 3 else None
 
 
 def without_gaps(strokes: Iterable[Stroke], part: ColouredPart, *, line: float, dot: float) -> list[Stroke]:
-    """Join the pieces of lines that others cross."""
+    """Join the pieces of lines that others cross, but no line to the dot of a joint nearby."""
     joined: list[Stroke] = []
     by_hue: dict[int, list[Stroke]] = {}
     for stroke in strokes:
@@ -207,13 +209,26 @@ def without_gaps(strokes: Iterable[Stroke], part: ColouredPart, *, line: float, 
         done: list[Stroke] = []
         while pieces:
             first = pieces.pop(0)
-            other = next((each for each in pieces if _continues(first, each, part, line=line, dot=dot)), None)
+            behind = (each for each in pieces if not _is_whole_dot(each, dot=dot))
+            other = next((each for each in behind if _continues(first, each, part, line=line, dot=dot)), None)
             if other is None:
                 done.append(first)
             else:
                 pieces = [first.joined(other), *(each for each in pieces if each is not other)]
         joined += done
     return joined
+
+
+def _is_whole_dot(stroke: Stroke, *, dot: float) -> bool:
+    """Whether a stroke is as round as a dot and as long, even if the bones that end there cover some of it."""
+    is_as_long = abs(stroke.length / dot - 1) <= _DOT_TOLERANCE
+    least, most = _DOT_SHARES
+    # A square piece of a line has more area than a circle.
+    return _is_round(stroke) and is_as_long and bool(least <= stroke.area / (math.pi / 4 * dot**2) <= most)
+
+
+def _is_round(stroke: Stroke) -> bool:
+    return stroke.length < 1.5 * stroke.width + 1
 
 
 def _continues(first: Stroke, other: Stroke, part: ColouredPart, *, line: float, dot: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,13 +29,15 @@ _BODY_NAMES = (
 )
 _PEOPLE_NAMES = ("people", "persons", "instances", "predictions", "bodies", "poses", *_BODY_NAMES)
 # Parts of keys whose points belong to something else.
-_OTHER_NAMES = ("animal", "world", "3d", "hand", "face")
+_OTHER_NAMES = ("animal", "world", "3d", "hand", "face", "meta_info", "color")
 _FRAME_NAMES = ("image_id", "frame_id", "frame", "image")
 _CANVAS_NAMES = (
     *(("canvas_width", "canvas_height"), ("image_width", "image_height"), ("img_width", "img_height")),
     ("width", "height"),
 )
-_CANVAS_PARTS = ("canvas", "image", "size", "dimensions", "meta_info")
+_PARTS = ("canvas", "image", "size", "dimensions", "meta_info")
+# Keys under which files name the points of all their people, in order.
+_LISTED_NAMES = ("keypoint_id2name", "keypoint_names", "joint_names")
 _DEEPEST = 8
 
 
@@ -53,14 +56,48 @@ class Frame:
     @property
     def canvas(self) -> tuple[float, float] | None:
         """Width and height in pixels; None if the file does not give them."""
-        for each in self.around:
-            parts = [part for name in _CANVAS_PARTS if isinstance(part := each.get(name), Mapping)]
-            for where in (each, *parts):
-                for names in _CANVAS_NAMES:
-                    width, height = (as_number(where.get(name)) or 0.0 for name in names)
-                    if 0 < width < math.inf and 0 < height < math.inf:
-                        return width, height
+        for where in self._said:
+            for names in _CANVAS_NAMES:
+                width, height = (as_number(where.get(name)) or 0.0 for name in names)
+                if 0 < width < math.inf and 0 < height < math.inf:
+                    return width, height
         return None
+
+    def names_for(self, person: object) -> list[str] | None:
+        """Return the names that the file gives to the points of a person's list; None if it gives none."""
+        own = (person,) if isinstance(person, Mapping) else ()
+        for where in (*own, *self._said):
+            category = _category_of(person, where.get("categories"))
+            for names in (category.get("keypoints"), *(where.get(key) for key in _LISTED_NAMES)):
+                listed = _by_number(names) if isinstance(names, Mapping) else names
+                if isinstance(listed, list) and all(isinstance(name, str) for name in listed) and _tell(listed):
+                    return listed
+        return None
+
+    @property
+    def _said(self) -> Iterator[Mapping[str, Any]]:
+        """Yield the objects that may describe the whole picture, innermost first."""
+        for each in self.around:
+            yield each
+            yield from (part for name in _PARTS if isinstance(part := each.get(name), Mapping))
+
+
+def _tell(names: Sequence[str]) -> bool:
+    """Whether names say anything: those of some annotation programs are just numbers, or "point 1", "point 2" ..."""
+    return len({re.sub(r"\d+", "", name) for name in names}) > 1
+
+
+def _by_number(names: Mapping[str, Any]) -> list[Any]:
+    return [name for _, name in sorted(names.items(), key=lambda item: as_number(item[0]) or 0.0)]
+
+
+def _category_of(person: object, categories: object) -> Mapping[str, Any]:
+    """Return a person's entry in an annotation file's list of categories; empty if it has none."""
+    listed = [each for each in categories if isinstance(each, Mapping)] if isinstance(categories, list) else []
+    said = person.get("category_id") if isinstance(person, Mapping) else None
+    if said is None:
+        return listed[0] if len(listed) == 1 else {}
+    return next((each for each in listed if str(each.get("id")) == str(said)), {})
 
 
 def frames_in(data: object, around: Sequence[Mapping[str, Any]] = (), *, depth: int = 0) -> Iterator[Frame]:

@@ -14,6 +14,8 @@ _CONFIDENCE_NAMES = ("confidence", "score", "visibility", "visible", "v", "conf"
 _LARGEST_FRACTION = 2.0
 # In the form from -1 to 1 nobody extends beyond the edges, except by parts of a pixel.
 _LARGEST_SIGNED = 1.01
+# Least share of points outside the canvas, if read as 0 to 1, that suggests -1 to 1: of people, most points are inside.
+_OUTSIDE = 1 / 3
 
 
 class WrittenPoint(NamedTuple):
@@ -66,8 +68,10 @@ def as_number(value: object) -> float | None:
 
 
 def are_named(value: object) -> bool:
-    """Whether this is an object keyed by a body's joints."""
-    return isinstance(value, Mapping) and sum(joint_named(name) is not None for name in value) >= 2
+    """Whether this is an object with a point for each of a body's joints."""
+    if not isinstance(value, Mapping):
+        return False
+    return sum(joint_named(name) is not None for name, point in value.items() if point is None or _is_part(point)) >= 2
 
 
 def are_columns(value: object) -> bool:
@@ -88,13 +92,17 @@ def are_points(value: object) -> bool:
         return are_named(value) or are_columns(value)
     if _has_parts(value):
         return 2 * sum(each is None or is_point(each) for each in value) > len(value)
-    return len(value) >= 6 and any(isinstance(each, int | float) for each in value)
+    return len(value) >= 6 and any(map(_is_numeric, value))
 
 
 def _has_parts(values: Sequence[object]) -> bool:
     """Whether a list has a list or an object per point; a single one among numbers is a mistake."""
     parts = sum(map(_is_part, values))
     return parts > sum(each is not None for each in values) - parts
+
+
+def _is_numeric(value: object) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, str) and as_number(value) is not None)
 
 
 def _is_part(value: object) -> bool:
@@ -132,7 +140,17 @@ def read_points(value: object, counts: Container[int]) -> list[WrittenPoint] | N
         return None
     if not _has_parts(value):
         value = _in_points(value, counts)
-    return [read_point(each) for each in value] if len(value) in counts else None
+    return read_each(value) if len(value) in counts else None
+
+
+def read_each(values: Sequence[object]) -> list[WrittenPoint]:
+    """Read points in any form; in lists of three numbers, the last is a confidence, or a depth if any is negative."""
+    threes = [each for each in values if isinstance(each, list) and len(each) == 3]
+    # Of a point that was not seen, all numbers may be negative.
+    are_depths = any((as_number(each[2]) or 0) < 0 and not read_point(each[:2]).is_missing for each in threes)
+    return [
+        read_point(each[:2] if are_depths and isinstance(each, list) and len(each) == 3 else each) for each in values
+    ]
 
 
 def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
@@ -141,9 +159,7 @@ def _in_points(numbers: list[Any], counts: Container[int]) -> list[Any]:
     size = next((size for size in sizes if len(numbers) % size == 0 and len(numbers) // size in counts), 0)
     if not size:
         return []
-    cut = [numbers[start : start + size] for start in range(0, len(numbers), size)]
-    is_depth = size == 3 and any((as_number(each[2]) or 0) < 0 for each in cut)
-    return [each[:2] for each in cut] if is_depth else cut
+    return [numbers[start : start + size] for start in range(0, len(numbers), size)]
 
 
 def _are_in_threes(numbers: Sequence[object]) -> bool:
@@ -155,25 +171,48 @@ def _are_in_threes(numbers: Sequence[object]) -> bool:
     return max(others, default=0.0) > _LARGEST_FRACTION or len(set(thirds)) <= 2
 
 
-def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float]) -> Points:
+def placed(points: Iterable[WrittenPoint], canvas: tuple[float, float], *, signed: bool) -> Points:
     """Convert one person's points to fractions of the canvas; None for missing ones.
 
     Args:
-        points: in pixels of the canvas, in fractions of it, or from -1 to 1, as OpenPose can be told to write them;
-            guesses would mislead the choice between these, and must be MISSING.
+        points: in pixels of the canvas, or in fractions of it; guesses would mislead the choice between these, and must
+            be MISSING.
         canvas: width and height in pixels.
+        signed: whether fractions run from -1 to 1 (see `are_signed`).
     """
-    listed = list(points)
-    corners = sum(point.is_in_corner for point in listed)
-    seen = [None if _is_absent(point, corners=corners) else point for point in listed]
-    there = [point for point in seen if point is not None]
-    largest = max((max(abs(point.x), abs(point.y)) for point in there), default=0.0)
-    if largest > _LARGEST_FRACTION:
+    seen = _without_absent(points)
+    if _are_in_pixels(seen):
         return tuple(point and Keypoint(point.x / canvas[0], point.y / canvas[1]) for point in seen)
-    are_signed = any(point.x < 0 for point in there) and any(point.y < 0 for point in there)
-    if are_signed and largest <= _LARGEST_SIGNED:
+    if signed:
         return tuple(point and Keypoint((point.x + 1) / 2, (point.y + 1) / 2) for point in seen)
     return tuple(point and Keypoint(point.x, point.y) for point in seen)
+
+
+def are_signed(people: Iterable[Iterable[WrittenPoint]]) -> bool:
+    """Whether the fractions in a file run from -1 to 1, as OpenPose can be told to write them, and not from 0 to 1.
+
+    Args:
+        people: as for `placed`, the points of everybody in a picture.
+    """
+    bodies = map(_without_absent, people)
+    there = [point for body in bodies if not _are_in_pixels(body) for point in body if point is not None]
+    outside = sum(not (0 <= point.x <= 1 and 0 <= point.y <= 1) for point in there)
+    reach_both_ways = any(point.x < 0 for point in there) and any(point.y < 0 for point in there)
+    are_within = all(max(abs(point.x), abs(point.y)) <= _LARGEST_SIGNED for point in there)
+    return reach_both_ways and are_within and outside >= _OUTSIDE * len(there)
+
+
+def _are_in_pixels(points: Iterable[WrittenPoint | None]) -> bool:
+    """Whether most points are too far out for fractions; a single one may be a guess far beyond the frame."""
+    far = [max(abs(point.x), abs(point.y)) > _LARGEST_FRACTION for point in points if point is not None]
+    return bool(far) and 2 * sum(far) >= len(far)
+
+
+def _without_absent(points: Iterable[WrittenPoint]) -> list[WrittenPoint | None]:
+    """Replace what the file marks as not seen with None."""
+    listed = list(points)
+    corners = sum(point.is_in_corner for point in listed)
+    return [None if _is_absent(point, corners=corners) else point for point in listed]
 
 
 def _is_absent(point: WrittenPoint, *, corners: int) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Iterator
 from typing import Any
 
@@ -30,6 +31,18 @@ def opencv_tiff(values: np.ndarray, compression: int) -> bytes:
     done, data = cv2.imencode(".tif", values[..., ::-1], [cv2.IMWRITE_TIFF_COMPRESSION, compression])
     assert done
     return data.tobytes()
+
+
+def planes(values: np.ndarray) -> np.ndarray:
+    """Return (H, W, channels) as planes (channels, H, W)."""
+    return np.moveaxis(values, 2, 0)
+
+
+def with_tag(data: bytes, tag: int, before: int, after: int) -> bytes:
+    """Return a little-endian TIFF with another value of a tag."""
+    entry = struct.Struct("<HHIHH")
+    assert data.count(entry.pack(tag, 3, 1, before, 0)) == 1
+    return data.replace(entry.pack(tag, 3, 1, before, 0), entry.pack(tag, 3, 1, after, 0))
 
 
 def lzw_tiff(values: np.ndarray, byteorder: str, orientation: int) -> bytes:
@@ -69,32 +82,21 @@ def pixels(data: bytes) -> np.ndarray:
         tiff(UNITS.astype(np.float16)),
         tiff(UNITS.astype(np.float64)),
         tiff(UNITS.astype(">f4"), byteorder=">"),
-        tiff(np.moveaxis(UNITS, 2, 0), planarconfig="separate"),
-        tiff(np.moveaxis(EXPECTED.astype(np.uint16) * 257, 2, 0), planarconfig="separate"),
-        tiff(np.moveaxis(EXPECTED.astype(">u2") * 257, 2, 0), planarconfig="separate", byteorder=">", tile=(16, 16)),
-        tiff(np.moveaxis(EXPECTED.astype(np.uint16) * 257, 2, 0), planarconfig="separate", compression="zlib"),
+        tiff(planes(UNITS), planarconfig="separate"),
         tiff(UNITS, compression="zlib"),
         tiff(UNITS, bigtiff=True),
         tiff(EXPECTED.astype(np.uint16) * 257),
+        tiff(planes(EXPECTED.astype(np.uint16) * 257), planarconfig="separate"),
+        tiff(planes(EXPECTED.astype(">u2") * 257), planarconfig="separate", byteorder=">", rowsperstrip=5),
+        tiff(planes(EXPECTED.astype(np.uint16) * 257), planarconfig="separate", tile=(16, 16)),
+        tiff(planes(EXPECTED.astype(np.uint16) * 257), planarconfig="separate", compression="zlib"),
         tiff(EXPECTED.astype(np.uint32) * 257),
         opencv_tiff(UNITS, 5),
         opencv_tiff(UNITS, 8),
     ],
     ids=[
-        "float",
-        "half",
-        "double",
-        "big-endian",
-        "planes",
-        "16 in planes",
-        "16 in planes, big-endian tiles",
-        "16 in planes, deflate",
-        "deflate",
-        "BigTIFF",
-        "16",
-        "32",
-        "LZW",
-        "Adobe deflate",
+        *("float", "half", "double", "big-endian", "planes", "deflate", "BigTIFF", "16", "16 in planes"),
+        *("16 in planes, big-endian", "16 in tiles of planes", "16 in planes, deflate", "32", "LZW", "Adobe deflate"),
     ],
 )
 def test_colours_of_every_depth(data: bytes) -> None:
@@ -147,6 +149,26 @@ def test_a_deep_file_with_several_pages_says_that_the_first_is_used() -> None:
     opened = read_image(buffer.getvalue())
     assert np.abs(np.asarray(opened.image).astype(int) - EXPECTED).max() <= 1
     assert opened.notes == ("This picture has several frames or pages; the first is used.",)
+
+
+@pytest.mark.parametrize("is_negative", [False, True])
+@pytest.mark.parametrize("kind", [np.bool_, np.uint8, np.uint16])
+def test_a_grey_picture_may_say_that_its_planes_are_separate(kind: Any, *, is_negative: bool) -> None:
+    grey = np.arange(256).reshape(16, 16)
+    values = {np.bool_: grey > 99, np.uint8: grey.astype(np.uint8), np.uint16: (grey * 257).astype(np.uint16)}[kind]
+    data = encoded(Image.fromarray(values), "TIFF")
+    data = with_tag(data, 262, 1, 0) if is_negative else data
+    # With one sample a pixel, this changes nothing.
+    expected, seen = (np.asarray(read_image(each).image.convert("L")) for each in (data, with_tag(data, 284, 1, 2)))
+    assert np.array_equal(seen, expected) and (seen[0, 0] == 255) == is_negative
+
+
+def test_colours_in_separate_planes_that_cannot_be_read_are_not_said_to_be_damaged() -> None:
+    buffer = io.BytesIO()
+    inks = np.zeros((4, 24, 40), np.uint16)
+    tifffile.imwrite(buffer, inks, photometric="separated", planarconfig="separate")
+    with pytest.raises(UserError, match="colours of this TIFF file cannot be read"):
+        read_image(buffer.getvalue())
 
 
 def test_a_sixteen_bit_picture_in_which_white_is_zero() -> None:

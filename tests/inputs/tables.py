@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,3 +46,9 @@ def rows(section: str) -> dict[str, Row]:
 def _row(line: str) -> Row:
     given, outcome, sentence = (cell.strip() for cell in line.strip().strip("|").split("|"))
     return Row(given, outcome, sentence or None)
+
+
+def said(notes: Sequence[str]) -> str | None:
+    """Return the only one of at most one note, to compare it with a row's sentence."""
+    assert len(notes) <= 1
+    return next(iter(notes), None)

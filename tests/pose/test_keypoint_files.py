@@ -67,9 +67,12 @@ FORMS: dict[str, Any] = {
     "objects with names": [{"name": n, "x": (s or (0, 0))[0], "y": (s or (0, 0))[1]} for n, s in BY_NAME.items()],
     "by name": {name.replace(" ", "_"): list(spot or ()) for name, spot in BY_NAME.items()},
     "columns": {axis: [(spot or (0, 0))[i] for spot in STANDING] for i, axis in enumerate(("x", "y"))},
-    "strings": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
+    "strings": [str(value) for value in flat(STANDING)],
+    "strings among numbers": [str(value) for value in flat(STANDING)[:3]] + flat(STANDING)[3:],
     "fractions": flat([(x / 512, y / 768) for x, y in (spot or (0, 0) for spot in STANDING)]),
     "from -1 to 1": flat([(x / 256 - 1, y / 384 - 1) for x, y in (spot or (0, 0) for spot in STANDING)]),
+    "two and a depth": [[*(spot or ()), -0.3] for spot in STANDING],
+    "by name, with a depth": {name: [*(spot or ()), -0.3] for name, spot in BY_NAME.items()},
     "three dimensions": [value for spot in STANDING for value in (*(spot or (0.0, 0.0)), -0.3, 0.9)],
 }
 
@@ -86,6 +89,67 @@ def test_the_same_figure_is_read_in_every_form(form: str, name: str) -> None:
 def test_points_that_have_names_may_come_in_any_order(called: str) -> None:
     points = [{called: name, "x": spot[0], "y": spot[1]} for name, spot in BY_NAME.items() if spot]
     assert stands(read(file({"keypoints": points[::-1]})))
+
+
+def named_file(where: str, names: list[str], spots: Spots) -> dict[str, Any]:
+    """Return a file with one person whose points have names, listed `where`."""
+    somebody: dict[str, Any] = {"image_id": 1, "category_id": 2, "keypoints": flat(spots)}
+    if where == "categories":
+        others = {"id": 1, "keypoints": JOINT_NAMES}
+        images = [{"id": 1, "width": SIZE[0], "height": SIZE[1]}]
+        categories = [others, {"id": 2, "keypoints": names}]
+        return {"images": images, "annotations": [somebody], "categories": categories}
+    if where == "person":
+        return file({**somebody, "keypoint_names": names})
+    # As MMPose writes it; the numbers may come in any order.
+    by_number = {str(number): name for number, name in reversed(list(enumerate(names)))}
+    colours = {"keypoint_name2id": {name: number for number, name in by_number.items()}, "keypoint_colors": [[0] * 3]}
+    meta = {"keypoint_colors": {"__ndarray__": [[0, 255, 0]] * len(names)}, "keypoint_id2name": by_number, **colours}
+    return {"meta_info": meta, "instance_info": [{"frame_id": 0, "instances": [somebody]}], **CANVAS}
+
+
+NAMED_BY = pytest.mark.parametrize("where", ["categories", "meta_info", "person"])
+
+
+@NAMED_BY
+def test_names_that_a_file_gives_to_its_points_tell_their_order(where: str) -> None:
+    ours = [name.replace(" ", "_") for name in JOINT_NAMES]
+    found = read(named_file(where, ours[::-1], list(reversed(STANDING))))
+    assert stands(found) and found.notes == ()
+    coco = [name.replace(" ", "_") for name in ORDERS[17].body if name]
+    # Eighteen points, as many as OpenPose has, in another order.
+    assert stands(read(named_file(where, [*coco, "neck"], [*ordered(17), STANDING[1]])))
+    # More points than any known order has, some of which are of no use.
+    assert stands(read(named_file(where, ["root", "toe", *ours], [(9.0, 9.0), (9.0, 9.0), *STANDING])))
+
+
+@NAMED_BY
+def test_an_animal_whose_points_are_named_is_no_person(where: str) -> None:
+    dog = ["left_eye", "right_eye", "nose", "neck", "root_of_tail", "left_shoulder", "left_elbow", "left_front_paw"]
+    dog += ["right_shoulder", "right_elbow", "right_front_paw", "left_hip", "left_knee", "left_back_paw"]
+    dog += ["right_hip", "right_knee", "right_back_paw"]
+    with pytest.raises(UserError, match="^Nobody in this file can be used: person 1 has the points of something other"):
+        read(named_file(where, dog, STANDING[:17]))
+
+
+def test_an_animal_with_a_name_at_every_point_is_no_person_either() -> None:
+    paws = {"nose": [9, 9], "neck": [9, 19], "left_eye": [19, 9], "front_paw": [90, 90]}
+    listed = [{"name": name, "x": x, "y": y} for name, (x, y) in paws.items()]
+    for dog in (paws, {"keypoints": listed}):
+        found = read(file(person(), dog))
+        assert stands(found)
+        assert found.notes == ("Person 2 has the points of something other than a person, and was left out.",)
+
+
+def test_names_that_are_more_or_fewer_than_the_points_are_not_theirs() -> None:
+    assert stands(read(file(person(), keypoint_names=["left_eye", "nose"])))
+    assert stands(read(file(person(), keypoint_names=[7] * 18)))
+
+
+@NAMED_BY
+@pytest.mark.parametrize("name", ["", "point "])
+def test_names_that_are_just_numbers_say_nothing(where: str, name: str) -> None:
+    assert stands(read(named_file(where, [f"{name}{number}" for number in range(18)], STANDING)))
 
 
 @pytest.mark.parametrize("count", sorted(ORDERS))
@@ -125,6 +189,7 @@ def test_the_canvas_is_the_files_or_the_one_that_is_given() -> None:
         ({"pose_keypoints_2d": [900.0, 50.0, 1.0] * 18}, "lies outside the picture"),
         ({"pose_keypoints_2d": [1.0, 2.0, 1.0] * 20}, "has its points in an unknown order"),
         ({"pose_keypoints_2d": [90.0, 95.0, 1.0] * 12}, "has its points in an unknown order"),
+        ({"keypoints": [90.0, 95.0, 0.1] * 17}, "is only guessed in the file"),
         ({"pose_keypoints_2d": [1.0] * 53}, "has its points in an unknown order"),
     ],
 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ipa_app.pose.body import JOINT_NAMES
-from ipa_app.pose.point_orders import ORDERS, joint_named
+from ipa_app.pose.point_orders import ORDERS, are_of_a_body, joint_named, order_of
 
 
 def test_orders_are_told_apart_by_their_length_however_their_points_are_written() -> None:
@@ -61,3 +61,33 @@ def test_whole_bodies_have_hands_and_a_face_of_the_right_lengths() -> None:
 )
 def test_joints_are_known_by_what_programs_call_them(text: object, name: str | None) -> None:
     assert joint_named(text) == name
+
+
+def test_a_known_order_is_known_by_its_names_and_keeps_its_hands_and_face() -> None:
+    for count, order in ORDERS.items():
+        names = [(name or "toe").replace(" ", "_") for name in order.body]
+        assert order_of(names + ["thumb"] * (count - len(names))) is order
+
+
+def test_any_other_order_is_that_of_its_names() -> None:
+    names = ["neck", "root", "left_foot", "right_hip", "nose"]
+    assert order_of(names).body == ("neck", None, None, "right hip", "nose")
+    coco = [(name or "").replace(" ", "_") for name in ORDERS[17].body]
+    assert order_of(coco[::-1]).body == ORDERS[17].body[::-1]
+    assert order_of([*coco, "neck"]).body == (*ORDERS[17].body, "neck")
+
+
+@pytest.mark.parametrize(
+    ("names", "is_body"),
+    [
+        (["nose", "left_eye"], True),
+        (["root", "right_hip", "right_foot", "head", "left_wrist"], True),
+        (["nose", "left_eye", "left_shoulder", "root_of_tail"], False),
+        (["nose", "left_eye", "left_shoulder", "left_front_paw"], False),
+        (["LEye", "REye", "LShoulder", "TailBase"], False),
+        (["nose", "wheel", "door"], False),
+        ([], False),
+    ],
+)
+def test_a_body_is_told_by_the_names_of_its_points(names: list[str], *, is_body: bool) -> None:
+    assert are_of_a_body(names) == is_body

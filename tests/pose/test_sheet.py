@@ -87,6 +87,7 @@ def test_hostile_texts_are_explained(hostile: object, message: str) -> None:
         (15, 100, "is 15 x 100 pixels: please use one of 16 to 32768 pixels a side."),
         (100, 15, "is 100 x 15 pixels: please use one of 16 to 32768 pixels a side."),
         (32_769, 5000, "is 32769 x 5000 pixels: please use one of 16 to 32768 pixels a side."),
+        (10**8, 10**300, "is 100000000 x 1e+300 pixels: please use one of 16 to 32768 pixels a side."),
         (5000, 32_769, "is 5000 x 32769 pixels: please use one of 16 to 32768 pixels a side."),
         (16, 129, "is too narrow (16 x 129 pixels): please use one whose long side is at most 8 times the short one."),
         (

@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFilter
 from ipa_app.pose.presets import presets
 from ipa_app.pose.skeleton import Skeleton
 from ipa_app.pose.skeleton_reader import read_drawing
-from tests.drawn_skeletons import SIZE, STANDING, STYLES, Spots, drawn, jpeg, moved, without
+from tests.drawn_skeletons import SIZE, STANDING, STUBBY, STYLES, Spots, drawn, jpeg, moved, without
 
 BLACK, GREY, WHITE = (0, 0, 0), (128, 128, 128), (255, 255, 255)
 HUES = [tuple(round(255 * part) for part in colorsys.hsv_to_rgb(hue / 18, 1, 1)) for hue in range(18)]
@@ -71,6 +71,13 @@ def test_only_the_colours_of_controlnets_are_ours() -> None:
 def test_every_pose_is_read(name: str) -> None:
     picture = drawn(PRESETS[name], size=(512, 512), ground=WHITE)
     assert misses(read(picture), PRESETS[name], size=(512, 512)) == []
+
+
+@pytest.mark.parametrize("ground", [BLACK, WHITE], ids=["black", "white"])
+def test_limbs_that_are_hardly_longer_than_dots_are_read(ground: tuple[int, int, int]) -> None:
+    people = [moved(STUBBY, by=(225 * number, 0)) for number in range(2)]
+    picture = drawn(*people, size=(512, 512), ground=ground)
+    assert misses(read(picture), *people, size=(512, 512)) == []
 
 
 SPOILED = {

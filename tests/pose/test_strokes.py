@@ -157,6 +157,17 @@ def test_a_line_goes_on_straight_behind_what_hides_a_little_of_it(
     assert sorted(each.length / part.unit for each in found if each.hue == RED) == pytest.approx(joined, abs=4)
 
 
+@pytest.mark.parametrize("hidden", [0, 4])
+def test_a_joints_dot_beside_a_line_is_no_piece_of_it(hidden: int) -> None:
+    shown = Image.new("RGB", (400, 400))
+    ImageDraw.Draw(shown).ellipse((100, 190, 120, 210), fill=(255, 0, 0))
+    ImageDraw.Draw(shown).rectangle((120 - hidden, 190, 160, 210), fill=(0, 255, 0))
+    ImageDraw.Draw(shown).rectangle((160, 192, 240, 208), fill=(255, 0, 0))
+    part = part_of(shown)
+    found = without_gaps(strokes_of(part), part, line=17 * part.unit, dot=21 * part.unit)
+    assert sorted(round(each.length / part.unit) for each in found if each.hue == RED) == [22, 81]
+
+
 def test_what_is_small_is_enlarged_and_what_is_large_is_cut_out() -> None:
     canvas = Image.new("RGB", (3000, 1500), (255, 255, 255))
     canvas.paste(picture((255, 255, 255)), (2000, 1000))

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
-from ipa_app.pose.written_points import WrittenPoint, are_points, as_number, placed, read_point, read_points
+from ipa_app.pose.keypoints import Points
+from ipa_app.pose.written_points import WrittenPoint, are_points, are_signed, as_number, placed, read_point, read_points
 
 CANVAS = (200.0, 100.0)
+
+
+def placed_alone(points: Sequence[WrittenPoint]) -> Points:
+    """Place the points of somebody who is alone in their file."""
+    return placed(points, CANVAS, signed=are_signed([points]))
 
 
 @pytest.mark.parametrize(("value", "number"), [(3, 3.0), ("12.5", 12.5), (-1e6, -1e6), (10**400, math.inf)])
@@ -117,16 +124,25 @@ def test_thirty_six_numbers_are_eighteen_pairs_unless_every_third_is_a_confidenc
 
 def test_a_depth_is_told_by_one_that_is_negative() -> None:
     assert read_points([1, 2, None, 3, 4, 0.6], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4, 0.6)]
-    assert read_points([1, 2, 0, 3, 4, -0.1], {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+    for numbers in ([1, 2, 0, 3, 4, -0.1], [[1, 2, 0], [3, 4, -0.1]]):
+        assert read_points(numbers, {2}) == [WrittenPoint(1, 2), WrittenPoint(3, 4)]
+    # Points with another number of numbers, or none, are read as ever.
+    mixed = [[1, 2, -0.5], None, [3, 4, 9, 0.6], {"x": 5, "y": 6, "visibility": 0.7}, [7, 8]]
+    read = [WrittenPoint(3, 4, 0.6), WrittenPoint(5, 6, 0.7), WrittenPoint(7, 8)]
+    assert (points := read_points(mixed, {5})) is not None and [points[0], *points[2:]] == [WrittenPoint(1, 2), *read]
+
+
+def test_minus_one_everywhere_is_no_depth() -> None:
+    assert read_points([[1, 2, 0.5], [-1, -1, -1]], {2}) == [WrittenPoint(1, 2, 0.5), WrittenPoint(-1, -1, -1)]
 
 
 def test_points_of_a_body_are_told_from_other_lists() -> None:
     bodies: list[Any] = [[1, 2, 0.5] * 2, [[1, 2], None], [{"x": 1, "y": 2}], {"nose": [1, 2], "LEye": None}]
     assert all(map(are_points, bodies)) and are_points({"x": [], "y": []})
-    bodies = [[1, 2, 0.5, [3], 4, 0.6], [[1, 2], [3, 4], None, 5]]
+    bodies = [["1", "2", "0.5"] * 2, [1, 2, 0.5, [3], 4, 0.6], [[1, 2], [3, 4], None, 5]]
     assert all(map(are_points, bodies))
     others: list[Any] = [[], [1, 2, 3, 4], ["nose"] * 17, [[[1, 2]]], {"a": 1}, {"nose": 1}, "text", None, 5]
-    others += [[None] * 18, [[1, 2], None, 5, 6], ["x", "y", [1, 2], [3, 4]]]
+    others += [[None] * 18, ["high"] * 18, [[1, 2], None, 5, 6], ["x", "y", [1, 2], [3, 4]]]
     assert not any(map(are_points, others))
 
 
@@ -137,21 +153,47 @@ def test_pixels_fractions_and_what_runs_from_minus_one_come_to_the_same() -> Non
     # On a line, both forms would be the same.
     signed[0] = WrittenPoint(-0.5, -0.5001, 1.0)
     for points in (pixels, fractions, signed):
-        spots = placed(points, CANVAS)
+        spots = placed_alone(points)
         assert [tuple(spot or ()) for spot in spots] == [pytest.approx((0.25, 0.25), abs=1e-3), (0.75, 0.75)]
 
 
 def test_people_beyond_the_edge_are_not_taken_for_signed_fractions() -> None:
-    spots = placed([WrittenPoint(-0.1, 0.5), WrittenPoint(0.3, 1.2)], CANVAS)
+    spots = placed_alone([WrittenPoint(-0.1, 0.5), WrittenPoint(0.3, 1.2)])
     assert spots == ((-0.1, 0.5), (0.3, 1.2))
 
 
 def test_coordinates_from_minus_one_end_at_one() -> None:
     points = [(0.45, 0.12), (-0.05, 0.6), (0.39, -0.01), (0.5, 1.7)]
-    assert placed([WrittenPoint(*point, 0.9) for point in points], CANVAS) == tuple(points)
+    assert placed_alone([WrittenPoint(*point, 0.9) for point in points]) == tuple(points)
     # Peaks have subpixel positions.
-    spots = placed([WrittenPoint(-0.5, 0.0), WrittenPoint(0.0, -0.5), WrittenPoint(0.0, 1.004)], CANVAS)
+    spots = placed_alone([WrittenPoint(-0.5, 0.0), WrittenPoint(0.0, -0.5), WrittenPoint(0.0, 1.004)])
     assert spots == ((0.25, 0.5), (0.5, 0.25), (0.5, 1.002))
+
+
+@pytest.mark.parametrize("beyond", [[(-0.03, 0.2), (0.6, -0.02)], [(-0.02, 0.1), (0.2, -0.01), (-0.3, -0.4)]])
+def test_a_few_points_beyond_two_edges_do_not_make_fractions_signed(beyond: list[tuple[float, float]]) -> None:
+    inside = [(0.3 + 0.02 * number, 0.2 + 0.03 * number) for number in range(16)]
+    points = [WrittenPoint(*point, 0.9) for point in [*inside, *beyond]]
+    assert placed_alone(points) == tuple((point.x, point.y) for point in points)
+
+
+@pytest.mark.parametrize("wild", [(0.5, 2.3), (1e9, 0.5), (-40.0, 3000.0)])
+def test_a_few_points_far_beyond_the_frame_do_not_make_pixels_of_fractions(wild: tuple[float, float]) -> None:
+    inside = [(0.3 + 0.1 * number, 0.2 + 0.1 * number) for number in range(4)]
+    points = [WrittenPoint(*point, 0.9) for point in [*inside, wild, wild, wild]]
+    assert placed_alone(points)[:4] == tuple(inside)
+    # And some in the corner make no fractions of pixels.
+    pixels = [WrittenPoint(x, y, 1.0) for x, y in ((0.5, 1.5), (1.0, 0.5), (100, 50), (20, 90), (60, 30))]
+    assert placed_alone(pixels)[2] == (0.5, 0.5)
+
+
+def test_one_form_is_that_of_everybody_in_a_file() -> None:
+    left = [WrittenPoint(-0.5, -0.5001, 1.0), WrittenPoint(-0.5, 0.2, 1.0), WrittenPoint(-0.1, -0.2, 1.0)]
+    right = [WrittenPoint(0.5, 0.2, 1.0), WrittenPoint(0.6, 0.4, 1.0)]
+    assert are_signed([left, right]) and not are_signed([right])
+    # People in pixels say nothing about others.
+    assert are_signed([left, [WrittenPoint(-100.0, -5.0), WrittenPoint(100.0, 50.0)]])
+    assert not are_signed([]) and not are_signed([[]])
 
 
 @pytest.mark.parametrize(
@@ -167,11 +209,11 @@ def test_coordinates_from_minus_one_end_at_one() -> None:
     ],
 )
 def test_what_lies_at_the_limits_of_fractions(point: tuple[float, float], spot: tuple[float, float]) -> None:
-    assert placed([WrittenPoint(*point, 1.0)], CANVAS) == (spot,)
+    assert placed_alone([WrittenPoint(*point, 1.0)]) == (spot,)
 
 
 def test_one_point_may_be_in_the_corner_but_not_two() -> None:
     corner, other = WrittenPoint(0, 0, 1.0), WrittenPoint(100, 50, 1.0)
-    assert placed([corner, other], CANVAS)[0] == (0, 0)
-    assert placed([corner, corner, other], CANVAS)[:2] == (None, None)
-    assert placed([WrittenPoint(0, 0), other], CANVAS)[0] is None
+    assert placed_alone([corner, other])[0] == (0, 0)
+    assert placed_alone([corner, corner, other])[:2] == (None, None)
+    assert placed_alone([WrittenPoint(0, 0), other])[0] is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 from PIL import Image
@@ -175,11 +176,9 @@ def _pose_picture(plan: Plan, tools: Tools) -> PosePicture:
     if pose is None:
         raise RuntimeError("a request for a pose has one")
 
-    def fit(sheet: PoseSheet) -> PoseSheet:
-        return fitted_for(entry, sheet) if plan.request.pose_fit else sheet
-
+    fit = partial(fitted_for, entry) if plan.request.pose_fit and entry.body_poses else None
     if isinstance(pose, PoseSheet):
-        sheet = fit(pose)
+        sheet = pose if fit is None else fit(pose)
         return PosePicture(draw_sheet(sheet, plan.canvas_size), sheet.notes)
     looked_for = plan.request.pose_options
     find = people_finder(tools.detector, looked_for, toy_reader=entry.pose_reader, emit=tools.emit, stop=tools.stop)

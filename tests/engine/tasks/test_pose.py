@@ -23,7 +23,7 @@ from ipa_app.pose.keypoints import Keypoint
 from ipa_app.pose.presets import preset_sheets
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.pose.skeleton import Skeleton
-from tests.drawn_skeletons import SIZE, STANDING
+from tests.drawn_skeletons import SIZE, STANDING, drawn, without
 
 TOYBOX = catalog()["toybox"]
 SOMEBODY = PoseSheet(Skeleton((tuple(Keypoint(x / SIZE[0], y / SIZE[1]) for x, y in filter(None, STANDING)),)), *SIZE)
@@ -55,6 +55,15 @@ def test_a_person_is_fitted_to_the_one_body_of_a_model(as_picture: bool) -> None
         assert keys(unfitted) == []
         assert np.array_equal(unfitted.control_image, draw_sheet(SOMEBODY, (256, 256))) or as_picture
         assert not np.array_equal(unfitted.control_image, fitted.control_image)
+
+
+def test_that_a_drawing_could_not_be_fitted_is_said_where_it_should_have_been() -> None:
+    arm = drawn(without(STANDING, 0, *range(5, 18)))
+    given = prepared(arm)
+    assert keys(given) == ["pose.not_fitted"]
+    for unfitted in (prepared(arm, pose_fit=False), prepared(arm, replace(TOYBOX, body_poses=None))):
+        assert keys(unfitted) == []
+        assert np.array_equal(unfitted.control_image, given.control_image)
 
 
 def test_a_pose_of_that_body_is_drawn_as_it_is() -> None:
