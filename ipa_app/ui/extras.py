@@ -113,6 +113,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         outputs=[parts.tasks, panel.scale, panel.suited_scale, parts.settings.seed, *panel.references.outputs],
         **CHECKED,
     )
+    runner.connect_failure(taken.failure)
     connect_drawing(parts, taken.success, tab=tab, runner=runner)
 
 
