@@ -24,6 +24,9 @@ from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
 
+# Where a picture is opened, other pictures would be too, whichever is picked. The server leaves `None` out of updates.
+_NONE_OPENED = "() => ({ __type__: 'update', selected_index: null })"
+
 
 def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     """Connect the buttons under the pictures, the series and the history."""
@@ -80,6 +83,7 @@ def _connect_picking(parts: Parts) -> None:
         return show_picked(results, shown, index=_index(event, shown))
 
     results.gallery.select(pick, results.shown, outputs, **ONE_BY_ONE)
+    results.gallery.change(None, None, results.gallery, js=_NONE_OPENED, **AT_ONCE)
 
 
 def _connect_enlarging(parts: Parts) -> None:

@@ -234,7 +234,7 @@ def show_pictures(
         panel.newest: _thumbnail(paths[0]),
         panel.nothing: gr.update(visible=False),
         panel.compared: gr.update(value=(paths[0], paths[1]) if compared else None, visible=compared),
-        panel.gallery: gr.update(value=list(pictures), columns=columns, selected_index=None, visible=True),
+        panel.gallery: gr.update(value=list(pictures), columns=columns, visible=True),
         panel.actions: gr.update(visible=True),
         panel.download: gr.update(value=download, label=text),
         panel.details: gr.update(visible=True),
@@ -299,7 +299,7 @@ def remember(panel: ResultsPanel, history: Sequence[str], paths: Sequence[str]) 
     return {
         panel.history: kept,
         panel.earlier: gr.update(visible=True),
-        panel.earlier_gallery: gr.update(value=kept, selected_index=None),
+        panel.earlier_gallery: gr.update(value=kept),
     }
 
 
