@@ -35,6 +35,20 @@ const end = () => {{ if (props.value?.includes("{UNTIL_CHANGED}")) props.value =
 for (const change of ["ipa-changed", "ipa-repainted"]) window.addEventListener(change, end);
 window.addEventListener("pointerup", ({{ target }}) => {{ if (target.closest?.(".pixi-target")) end(); }});
 """
+# Whatever changes, be it the pictures, or which one is picked, changes the column.
+_MARK_PICKED = """
+const mark = () => {
+    if (!element.isConnected) return observer.disconnect();
+    const picked = element.querySelector("[data-picked]")?.dataset.picked;
+    document.querySelectorAll("#results .grid-container .thumbnail-item").forEach((tile, index) => {
+        if (String(index) === picked) tile.setAttribute("aria-current", "true");
+        else tile.removeAttribute("aria-current");
+    });
+};
+const observer = new MutationObserver(mark);
+observer.observe(element.closest(".ipa-results"), { childList: true, subtree: true });
+mark();
+"""
 # Each browser tab has a job of its own. The job of a closed tab is taken over by the next tab that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
@@ -153,7 +167,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
     )
     gallery = _gallery(elem_id="results", label=Message("page.gallery_label"), columns=2, visible=False)
     with gr.Column(visible=False, elem_id="result-actions") as actions:
-        picked_note = gr.HTML("", padding=False, elem_id="picked")
+        picked_note = gr.HTML("", js_on_load=_MARK_PICKED, padding=False, elem_id="picked")
         with gr.Row(elem_classes="ipa-extras"):
             more_like_this = gr.Button(
                 Message("page.more_like_this"), size="sm", min_width=120, elem_id="more-like-this"
@@ -279,12 +293,13 @@ def show_picked(
     """
     settings = read_settings(paths[index]) or {}
     seed = settings.get("seed", "?")
-    note = Message("result.picked_one", seed=seed)
+    note, mark = Message("result.picked_one", seed=seed), ""
     if len(paths) > 1:
         note = Message("result.picked", number=index + 1, total=len(paths), seed=seed)
+        mark = f'<span hidden data-picked="{index}"></span>'
     return {
         panel.picked: paths[index],
-        panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
+        panel.picked_note: said(note, tag="p", css_class="ipa-help") + mark + known(captions),
         panel.made: made_html(settings),
         panel.settings: settings,
         # These belong to the picture that was picked before.

@@ -207,35 +207,6 @@ def test_a_picked_picture_is_looked_at_large(open_page: Any, shoot: Any) -> None
     assert not page.is_visible("#enlarged img"), "it was of another picture"
 
 
-def test_new_pictures_are_all_shown_where_one_was_opened(open_page: Any, shoot: Any) -> None:
-    page = open_page()
-    page.fill("#count input[type=number]", "4")
-    opened, tiles = page.locator("#results .preview"), page.locator("#results .grid-container .thumbnail-item")
-
-    def open_third() -> None:
-        tiles.nth(2).click()
-        page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 3')")
-        rest(page)
-        assert opened.count() == 1
-
-    press(page, "#variation-generate")
-    for button, count in (("#variation-generate", 4), ("#variation-scale-strip", 5)):
-        open_third()
-        press(page, button)
-        rest(page)
-        assert opened.count() == 0
-        assert tiles.count() == count
-        assert f"picture 1 of {count}" in page.inner_text("#picked")
-    open_third()
-    open_accordions(page)
-    page.locator("#history .thumbnail-item").last.click()
-    page.wait_for_function("document.querySelector('#status').innerText.includes('earlier')")
-    rest(page)
-    assert opened.count() == 0
-    assert tiles.count() == 1
-    shoot(page)
-
-
 def test_settings_that_come_back_are_told_with_the_seed_that_they_set(open_page: Any, shoot: Any) -> None:
     page = open_page()
     page.fill("#count input[type=number]", "1")
