@@ -77,7 +77,8 @@ def _connect_series(parts: Parts, *, runner: Runner) -> None:
 
 def _connect_picking(parts: Parts) -> None:
     results = parts.results
-    outputs = [results.picked, results.picked_note, results.made, results.settings, results.enlarged, results.sharing]
+    about = [results.picked, results.picked_note, results.made, results.settings]
+    outputs = [*about, results.download_picked, results.enlarged, results.sharing]
 
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))

@@ -120,6 +120,7 @@ class ResultsPanel:
     more_like_this: gr.Button
     use_settings: gr.Button
     enlarge: gr.Button
+    download_picked: gr.DownloadButton
     download: gr.DownloadButton
     enlarged: gr.Image
     share: gr.Button
@@ -174,6 +175,9 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
             )
             use_settings = gr.Button(Message("page.use_settings"), size="sm", min_width=120, elem_id="use-settings")
             enlarge = gr.Button(Message("page.enlarge"), size="sm", min_width=120, elem_id="enlarge")
+            download_picked = gr.DownloadButton(
+                Message("page.download_one"), size="sm", min_width=120, visible=False, elem_id="download-picked"
+            )
             download = gr.DownloadButton(Message("page.download_all"), size="sm", min_width=120, elem_id="download-all")
             share = gr.Button(Message("page.share.name"), size="sm", min_width=120, elem_id="share")
     sharing, link, recipe = sharing_box()
@@ -211,6 +215,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         more_like_this=more_like_this,
         use_settings=use_settings,
         enlarge=enlarge,
+        download_picked=download_picked,
         download=download,
         enlarged=enlarged,
         share=share,
@@ -302,6 +307,8 @@ def show_picked(
         panel.picked_note: said(note, tag="p", css_class="ipa-help") + mark + known(captions),
         panel.made: made_html(settings),
         panel.settings: settings,
+        # Of a single picture, the other button downloads it.
+        panel.download_picked: gr.update(value=paths[index], visible=len(paths) > 1),
         # These belong to the picture that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),
         panel.sharing: gr.update(visible=False),

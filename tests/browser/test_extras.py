@@ -81,3 +81,28 @@ def test_the_picked_picture_is_marked_among_the_others(open_page: Any, shoot: An
     press(page, "#variation-generate")
     rest(page)
     assert tiles.get_attribute("aria-current") is None, "there is no other"
+
+
+def test_the_picked_picture_alone_can_be_downloaded(open_page: Any, shoot: Any) -> None:
+    page = open_page(width=1280, height=720)
+    page.fill("#count input[type=number]", "2")
+    press(page, "#variation-generate")
+    tiles = page.locator("#results .grid-container .thumbnail-item")
+    made = [page.request.get(tile.locator("img").get_attribute("src")).body() for tile in tiles.all()]
+
+    def downloaded() -> bytes:
+        rest(page)
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Download", exact=True).locator("visible=true").click()
+        assert download.value.suggested_filename.endswith(".png")
+        return download.value.path().read_bytes()
+
+    assert downloaded() == made[0]
+    tiles.nth(1).click()
+    page.wait_for_function("document.querySelector('#picked').innerText.includes('picture 2')")
+    page.locator("#results .preview").get_by_label("Close").click()
+    assert downloaded() == made[1]
+    shoot(page)
+    page.fill("#count input[type=number]", "1")
+    press(page, "#variation-generate")
+    assert downloaded() not in made
