@@ -19,12 +19,17 @@ SENDING = "document.querySelector('#status').innerText.startsWith('Sending')"
 
 
 @pytest.mark.parametrize("button", ["#variation-generate", "#variation-scale-strip"])
-def test_a_press_goes_to_the_progress_while_it_draws(open_page: Any, may_end: Event, button: str) -> None:
+def test_a_press_goes_to_the_progress_while_it_draws(open_page: Any, shoot: Any, may_end: Event, button: str) -> None:
     page = open_page(width=390, height=844, touch=True)
+    page.set_default_timeout(20_000)
     assert not page.evaluate(IN_SIGHT, "#status")
     page.evaluate("button => document.querySelector(button).click()", button)
     page.wait_for_function(IN_SIGHT, arg="#status", timeout=10_000)
+    page.wait_for_timeout(6000)  # longer than anything is kept in sight for its own sake
     may_end.set()
+    page.wait_for_selector("#status .ipa-done")
+    page.wait_for_function("document.querySelector('#status').getBoundingClientRect().bottom < innerHeight / 2")
+    shoot(page)
 
 
 @pytest.mark.parametrize("button", ["#variation-generate", "#more-like-this"])
