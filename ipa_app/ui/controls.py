@@ -42,15 +42,24 @@ keeps only the first one's data. So all of them are handled in turn, which takes
 KEEP_IN_SIGHT = """
     show(matchMedia("(prefers-reduced-motion: reduce)").matches ? "auto" : "smooth");
     // What comes above it meanwhile may push it out of sight again; whoever scrolls has another wish.
-    let looks = 8;
+    let [looks, wasBusy] = [8, false];
     const over = new AbortController();
     const { signal } = over;
-    const again = setInterval(() => { if (looks--) show("auto"); else over.abort(); }, 600);
+    const again = setInterval(() => {
+        const isBusy = document.querySelector("#status .ipa-busy") !== null;
+        if (wasBusy && !isBusy) looks = 8; // the pictures come
+        wasBusy = isBusy;
+        if (looks) {
+            looks -= 1;
+            show("auto");
+        } else if (!isBusy) over.abort();
+    }, 600);
     signal.addEventListener("abort", () => clearInterval(again));
     for (const act of ["wheel", "touchmove", "keydown", "pointerdown"])
         addEventListener(act, () => over.abort(), { signal, passive: true });
 }"""
-"""The end of a script that has defined `show`: calls it now, and for a while again, to keep the element in view."""
+"""The end of a script that has defined `show`: calls it now, and for a while again, to keep the element in view; then
+once more for a while when a drawing ends."""
 
 AS_TEXT = "(...values) => JSON.stringify(values)"
 """For values that may name files. Sent as files, one that has been deleted would make Gradio refuse all the others."""

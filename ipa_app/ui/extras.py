@@ -24,6 +24,9 @@ from ipa_app.ui.running import Runner
 from ipa_app.ui.tabs import OPENING
 from ipa_app.ui.tabs.shared import TaskTab
 
+# Where a picture is opened, other pictures would be too, whichever is picked. The server leaves `None` out of updates.
+_NONE_OPENED = "() => ({ __type__: 'update', selected_index: null })"
+
 
 def connect_extras(parts: Parts, *, runner: Runner, restorer: Restorer) -> None:
     """Connect the buttons under the pictures, the series and the history."""
@@ -74,12 +77,14 @@ def _connect_series(parts: Parts, *, runner: Runner) -> None:
 
 def _connect_picking(parts: Parts) -> None:
     results = parts.results
-    outputs = [results.picked, results.picked_note, results.made, results.settings, results.enlarged, results.sharing]
+    about = [results.picked, results.picked_note, results.made, results.settings]
+    outputs = [*about, results.download_picked, results.enlarged, results.sharing]
 
     def pick(shown: Sequence[str], event: gr.SelectData) -> Update:
         return show_picked(results, shown, index=_index(event, shown))
 
     results.gallery.select(pick, results.shown, outputs, **ONE_BY_ONE)
+    results.gallery.change(None, None, results.gallery, js=_NONE_OPENED, **AT_ONCE)
 
 
 def _connect_enlarging(parts: Parts) -> None:
@@ -113,6 +118,7 @@ def _connect_more_like_this(parts: Parts, *, runner: Runner) -> None:
         outputs=[parts.tasks, panel.scale, panel.suited_scale, parts.settings.seed, *panel.references.outputs],
         **CHECKED,
     )
+    runner.connect_failure(taken.failure)
     connect_drawing(parts, taken.success, tab=tab, runner=runner)
 
 

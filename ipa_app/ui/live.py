@@ -147,7 +147,8 @@ def connect_live(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:
             yield from run(history=history, presented=presented, turn=turn, **drawn["sent"])
 
     kept = [panel.drawn, parts.results.history, parts.presentation.is_on, parts.results.turn]
-    panel.keep.click(keep, kept, runner.outputs, preprocess=False, **IN_TURN)
+    kept_for_good = panel.keep.click(keep, kept, runner.outputs, preprocess=False, **IN_TURN)
+    runner.connect_failure(kept_for_good.failure)
 
 
 def tell_changes(parts: Parts) -> None:

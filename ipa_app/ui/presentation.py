@@ -110,7 +110,7 @@ def connect_presentation(parts: Parts, *, page: StudioBlocks, examples: Sequence
     page.files_of_session = panel.files
     own = [part for tab in parts.tabs for part in parts.inputs_of(tab).values()]
     brought = [part for part in own if isinstance(part, gr.Image | gr.ImageEditor)]
-    made = [parts.results.download, parts.results.enlarged, parts.results.recipe]
+    made = [parts.results.download_picked, parts.results.download, parts.results.enlarged, parts.results.recipe]
     told = gr.Textbox(visible=False)
     named = panel.screen.apply(None, list(dict.fromkeys([*brought, *made])), told, js=AS_TEXT, **AT_ONCE)
     forgotten = named.then(forget, [told, panel.files], None, preprocess=False, **AT_ONCE)

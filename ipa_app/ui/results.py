@@ -40,6 +40,20 @@ _TELL_WHETHER_IN_SIGHT = """
 const told = ([{ isIntersecting }]) => document.body.toggleAttribute("data-status-in-sight", isIntersecting);
 new IntersectionObserver(told, { rootMargin: "-44px 0px -64px", threshold: 1 }).observe(element.closest("#status"));
 """
+# Whatever changes, be it the pictures, or which one is picked, changes the column.
+_MARK_PICKED = """
+const mark = () => {
+    if (!element.isConnected) return observer.disconnect();
+    const picked = element.querySelector("[data-picked]")?.dataset.picked;
+    document.querySelectorAll("#results .grid-container .thumbnail-item").forEach((tile, index) => {
+        if (String(index) === picked) tile.setAttribute("aria-current", "true");
+        else tile.removeAttribute("aria-current");
+    });
+};
+const observer = new MutationObserver(mark);
+observer.observe(element.closest(".ipa-results"), { childList: true, subtree: true });
+mark();
+"""
 # Each browser tab has a job of its own. The job of a closed tab is taken over by the next tab that is opened, if nobody
 # follows it by then.
 _KEEP_RUNNING = """
@@ -111,6 +125,7 @@ class ResultsPanel:
     more_like_this: gr.Button
     use_settings: gr.Button
     enlarge: gr.Button
+    download_picked: gr.DownloadButton
     download: gr.DownloadButton
     enlarged: gr.Image
     share: gr.Button
@@ -158,13 +173,16 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
     )
     gallery = _gallery(elem_id="results", label=Message("page.gallery_label"), columns=2, visible=False)
     with gr.Column(visible=False, elem_id="result-actions") as actions:
-        picked_note = gr.HTML("", padding=False, elem_id="picked")
+        picked_note = gr.HTML("", js_on_load=_MARK_PICKED, padding=False, elem_id="picked")
         with gr.Row(elem_classes="ipa-extras"):
             more_like_this = gr.Button(
                 Message("page.more_like_this"), size="sm", min_width=120, elem_id="more-like-this"
             )
             use_settings = gr.Button(Message("page.use_settings"), size="sm", min_width=120, elem_id="use-settings")
             enlarge = gr.Button(Message("page.enlarge"), size="sm", min_width=120, elem_id="enlarge")
+            download_picked = gr.DownloadButton(
+                Message("page.download_one"), size="sm", min_width=120, visible=False, elem_id="download-picked"
+            )
             download = gr.DownloadButton(Message("page.download_all"), size="sm", min_width=120, elem_id="download-all")
             share = gr.Button(Message("page.share.name"), size="sm", min_width=120, elem_id="share")
     sharing, link, recipe = sharing_box()
@@ -202,6 +220,7 @@ def results_panel(newest: gr.HTML) -> ResultsPanel:
         more_like_this=more_like_this,
         use_settings=use_settings,
         enlarge=enlarge,
+        download_picked=download_picked,
         download=download,
         enlarged=enlarged,
         share=share,
@@ -239,7 +258,7 @@ def show_pictures(
         panel.newest: _thumbnail(paths[0]),
         panel.nothing: gr.update(visible=False),
         panel.compared: gr.update(value=(paths[0], paths[1]) if compared else None, visible=compared),
-        panel.gallery: gr.update(value=list(pictures), columns=columns, selected_index=None, visible=True),
+        panel.gallery: gr.update(value=list(pictures), columns=columns, visible=True),
         panel.actions: gr.update(visible=True),
         panel.download: gr.update(value=download, label=text),
         panel.details: gr.update(visible=True),
@@ -284,14 +303,17 @@ def show_picked(
     """
     settings = read_settings(paths[index]) or {}
     seed = settings.get("seed", "?")
-    note = Message("result.picked_one", seed=seed)
+    note, mark = Message("result.picked_one", seed=seed), ""
     if len(paths) > 1:
         note = Message("result.picked", number=index + 1, total=len(paths), seed=seed)
+        mark = f'<span hidden data-picked="{index}"></span>'
     return {
         panel.picked: paths[index],
-        panel.picked_note: said(note, tag="p", css_class="ipa-help") + known(captions),
+        panel.picked_note: said(note, tag="p", css_class="ipa-help") + mark + known(captions),
         panel.made: made_html(settings),
         panel.settings: settings,
+        # Of a single picture, the other button downloads it.
+        panel.download_picked: gr.update(value=paths[index], visible=len(paths) > 1),
         # These belong to the picture that was picked before.
         panel.enlarged: gr.update(value=None, visible=False),
         panel.sharing: gr.update(visible=False),
@@ -304,7 +326,7 @@ def remember(panel: ResultsPanel, history: Sequence[str], paths: Sequence[str]) 
     return {
         panel.history: kept,
         panel.earlier: gr.update(visible=True),
-        panel.earlier_gallery: gr.update(value=kept, selected_index=None),
+        panel.earlier_gallery: gr.update(value=kept),
     }
 
 

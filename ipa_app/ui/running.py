@@ -20,12 +20,12 @@ from ipa_app.messages import Message
 from ipa_app.options import options
 from ipa_app.ui.adapters import adapters_named
 from ipa_app.ui.calls import awaited
-from ipa_app.ui.controls import IN_TURN, Update
+from ipa_app.ui.controls import AT_ONCE, IN_TURN, Update
 from ipa_app.ui.failures import explain, gradio_error
 from ipa_app.ui.form import build_request
 from ipa_app.ui.orders import SERIES, Order
 from ipa_app.ui.pictures import inline_picture, keep_files
-from ipa_app.ui.results import LONGEST_HISTORY, ResultsPanel, Turn, columns_for, remember, show_pictures
+from ipa_app.ui.results import LONGEST_HISTORY, SHOW_RESULTS, ResultsPanel, Turn, columns_for, remember, show_pictures
 from ipa_app.ui.status import progress_line, status_line
 from ipa_app.ui.studio import Studio, UnsavedError, save_pictures, save_zip
 from ipa_app.ui.tabs.shared import TaskTab
@@ -102,6 +102,33 @@ class Runner:
         """Every component that an update may name."""
         return list(dict.fromkeys([*vars(self.results).values(), *self.generate_buttons, *self.stop_buttons]))
 
+    def connect_presses(self) -> None:
+        """Make every press show at once that it has been noticed: over a slow line, the server's first update is late.
+
+        Called before anything else is connected to the buttons. The browser takes the listeners of a press in turn, and
+        one that draws is done only when the pictures are there.
+        """
+        begun = self.started()
+        noticed = [self.results.status, *self.generate_buttons]
+        said = json.dumps([begun[each] for each in noticed])
+        presses = [button.click for button in self.generate_buttons]
+        gr.on(presses, None, None, noticed, js=f"() => {{ ({SHOW_RESULTS})(); return {said}; }}", **AT_ONCE)
+
+    def connect_failure(self, failure: Callable[..., Any]) -> None:
+        """Connect the failure of what a press has started: if the server has not reported on it, buttons work again.
+
+        Args:
+            failure: the event.
+        """
+        changed = [self.results.status, *self.generate_buttons]
+        before = [status_line(Message("page.idle")), *(gr.update(interactive=True) for _ in self.generate_buttons)]
+        sent = self.started()[self.results.status]
+        js = (
+            f"(status) => status === {json.dumps(sent)} ? {json.dumps(before)}"
+            f" : {json.dumps([gr.skip() for _ in changed])}"
+        )
+        failure(None, self.results.status, changed, js=js, **AT_ONCE)
+
     def connect(
         self, press: Callable[..., Any], *, task: str, inputs: dict[str, Any], order: Order | None = None
     ) -> None:
@@ -115,7 +142,8 @@ class Runner:
         """
         handler = self.run(task, order)
         inputs = {**inputs, "turn": self.results.turn}
-        press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
+        drawing = press(handler, inputs_kwargs=inputs, outputs=self.outputs, preprocess=False, **IN_TURN)
+        self.connect_failure(drawing.failure)
 
     def run(self, task: str, order: Order | None = None, *, tells_seed: bool = True) -> Callable[..., Iterator[Update]]:
         """Return the handler of one of the task's buttons: Generate, or that of a series.

@@ -28,7 +28,6 @@ from ipa_app.ui.reference_sets import connect_sets
 from ipa_app.ui.references import Replaced
 from ipa_app.ui.regions import connect_regions
 from ipa_app.ui.restore import Restorer, connect_restore
-from ipa_app.ui.results import SHOW_RESULTS
 from ipa_app.ui.running import Runner
 from ipa_app.ui.sharing import connect_sharing
 from ipa_app.ui.studio import Studio
@@ -69,11 +68,10 @@ def connect(parts: Parts, *, page: StudioBlocks, studio: Studio, examples: Seque
 
 
 def _connect_generate(parts: Parts, *, runner: Runner) -> None:
+    runner.connect_presses()
     for tab in parts.tabs:
         connect_drawing(parts, tab.generate.click, tab=tab, runner=runner)
         tab.stop.click(runner.stop, parts.results.turn, None, **AT_ONCE)
-    for button in runner.generate_buttons:
-        button.click(None, js=SHOW_RESULTS, **AT_ONCE)
 
 
 def _connect_reload(parts: Parts, *, page: gr.Blocks, runner: Runner) -> None:

@@ -49,6 +49,7 @@ def connect_pose_finder(finder: PoseFinder, parts: Parts, runner: Runner) -> Non
     outputs = [*runner.outputs, finder.skeleton, finder.searched]
     handler = find_pose(finder, runner=runner)
     done = finder.find.click(handler, inputs_kwargs=inputs, outputs=outputs, preprocess=False, **IN_TURN)
+    runner.connect_failure(done.failure)
     done.success(None, [finder.picture, finder.searched], finder.picture, js=_WITHOUT_SEARCHED, **AT_ONCE)
 
 
