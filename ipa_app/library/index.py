@@ -116,12 +116,21 @@ class PictureIndex:
         self._lock = threading.Lock()
         self._tables = _opened(path)
 
-    def update(self, there: Mapping[str, Stamp]) -> None:
-        """Update the index to the files in the folder."""
+    def update(self, there: Mapping[str, Stamp], *, unlisted: tuple[str, ...] = ()) -> None:
+        """Update the index to the files in the folder.
+
+        Args:
+            there: their stamps, by name.
+            unlisted: what the names of files begin with that may be in the folder as well.
+        """
 
         def bring(tables: sqlite3.Connection) -> None:
             rows = tables.execute("SELECT name, mtime_ns, size, is_favourite FROM pictures")
-            known = {name: Stamp(mtime_ns, size, bool(is_favourite)) for name, mtime_ns, size, is_favourite in rows}
+            known = {
+                name: Stamp(mtime_ns, size, bool(is_favourite))
+                for name, mtime_ns, size, is_favourite in rows
+                if name in there or not name.startswith(unlisted)
+            }
             liked = {name for name, each in there.items() if each.is_favourite}
             was_liked = {name for name, each in known.items() if each.is_favourite}
             tables.executemany(
