@@ -257,7 +257,11 @@ class LibraryKeeper(Keeper):
                 raise UserError(_refusal(record))
             if max(record.begun) >= MOST_BEGUN:
                 raise UserError("library.set_aside")
-            parts = tuple(part_from_data(part, self._library.waiting.picture) for part in record.parts)
+            # What was being drawn when a process ended may have ended it: drawn alone, it costs no other a try.
+            parts = tuple(
+                replace(part_from_data(part, self._library.waiting.picture), alone=begun > 0)
+                for part, begun in zip(record.parts, record.begun, strict=True)
+            )
         except UserError as error:
             kept = _Kept(order, record, self)
             kept.refuse(error)

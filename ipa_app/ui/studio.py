@@ -161,7 +161,8 @@ class Studio:
         shared: Any = {"previews": order.previews, "visitor": order.visitor, "admitted": admitted}
         if order.is_series:
             return self.engine.submit_series(order.parts, observers=observers, stopped=stopped, **shared)
-        return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
+        (part,) = order.parts
+        return self.engine.submit(part.request, live=order.live, alone=part.alone, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
         """Stop abandoned jobs if any other job, live ones aside, waits or runs; call with the lock held."""

@@ -129,6 +129,15 @@ def test_an_order_that_ends_its_process_again_and_again_is_set_aside(tmp_path: P
         assert records(library) == []
 
 
+def test_only_what_was_being_drawn_when_its_process_died_is_drawn_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, _):
+        first, _ = (keeper.keep(order(*seeds)) for seeds in ((3, 4), (5,)))
+        first.observers[1].begun()
+    with opened(tmp_path) as (keeper, _):
+        back = keeper.left_over()
+        assert [[part.alone for part in kept.order.parts] for kept in back] == [[False, True], [False]]
+
+
 def test_a_series_whose_parts_end_well_counts_no_attempts_and_comes_back_whole(engine: Engine, tmp_path: Path) -> None:
     with opened(tmp_path) as (keeper, _):
         keeper.keep(order(3, 4, 5))
