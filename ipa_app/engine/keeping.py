@@ -262,9 +262,11 @@ class LibraryKeeper(Keeper):
                 replace(part_from_data(part, self._library.waiting.picture), alone=begun > 0)
                 for part, begun in zip(record.parts, record.begun, strict=True)
             )
-        except UserError as error:
+        except Exception as error:
+            if not isinstance(error, UserError):  # a bug: no order keeps the others from being drawn
+                logger.exception("Order %s cannot be read.", record.id)
             kept = _Kept(order, record, self)
-            kept.refuse(error)
+            kept.refuse(error if isinstance(error, UserError) else UserError("library.not_readable"))
             return kept
         return _Kept(replace(order, parts=parts), record, self)
 

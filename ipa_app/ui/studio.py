@@ -37,7 +37,7 @@ from ipa_app.models.state import ModelState
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
 from ipa_app.ui.about import described, word_notes
-from ipa_app.ui.failures import is_disk_full
+from ipa_app.ui.failures import explain, is_disk_full
 from ipa_app.ui.visitor import visitor
 
 MOST_FOLLOWERS = 4
@@ -112,11 +112,12 @@ class Studio:
                 if kept.refusal:
                     raise kept.refusal
                 job = self._queued(kept, admitted=True)
-            except UserError as error:
+            except Exception as error:  # no order keeps the others from being drawn, or the app from starting
+                refusal = error if isinstance(error, UserError) else UserError(explain(error))
                 if not kept.refusal:
-                    kept.refuse(error)
+                    kept.refuse(refusal)
                 job = Observable[GenerateResult]()
-                job.fail(error)
+                job.fail(refusal)
             self._add(kept.id, _Running(job, kept))
         self._forget_later([kept.id for kept in taken])
 
