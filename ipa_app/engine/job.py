@@ -96,7 +96,7 @@ class Job(Observable[GenerateResult]):
     @property
     def memory_size(self) -> int:
         """How many bytes its pictures take while it waits."""
-        return _memory_size(self.plan.request)
+        return memory_size(self.plan.request)
 
     @property
     def error(self) -> Exception | None:
@@ -190,14 +190,14 @@ class Job(Observable[GenerateResult]):
         self._since = now
 
 
-def _memory_size(value: object) -> int:
+def memory_size(value: object) -> int:
     """Return the bytes of all pictures in a value: a picture, or any in a tuple or a dataclass."""
     if isinstance(value, Image.Image):
         return value.width * value.height * _BYTES_PER_PIXEL
     if isinstance(value, tuple):
-        return sum(map(_memory_size, value))
+        return sum(map(memory_size, value))
     if is_dataclass(value):
-        return sum(_memory_size(getattr(value, each.name)) for each in fields(value))
+        return sum(memory_size(getattr(value, each.name)) for each in fields(value))
     return 0
 
 
