@@ -233,9 +233,15 @@ def in_small_letters(*texts: str) -> str:
     return "\n".join(texts).casefold()
 
 
+def storable(text: str) -> str:
+    """Return an untrusted text in a form that SQLite can store; half an emoji, which is no Unicode, becomes "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _condition(search: Search) -> tuple[str, list[str]]:
-    exact = {name: getattr(search, name) for name in ("task", "model", "adapter") if getattr(search, name)}
-    words = in_small_letters(search.words[:_MOST_LETTERS]).split()[:_MOST_WORDS]
+    sought = {name: getattr(search, name) for name in ("task", "model", "adapter")}
+    exact = {name: storable(each) if isinstance(each, str) else each for name, each in sought.items() if each}
+    words = in_small_letters(storable(search.words[:_MOST_LETTERS])).split()[:_MOST_WORDS]
     terms = ["is_picture IS NOT 0", *(f"{name} = ?" for name in exact), *(["INSTR(words, ?) > 0"] * len(words))]
     if search.favourites:
         terms.append("is_favourite")

@@ -20,7 +20,7 @@ from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import FILE_SUFFIXES, file_suffix, is_whole_file, read_settings, write_result
 from ipa_app.imaging.transparency import on_white
 from ipa_app.library.deleted import is_deletion, new_deletion, remove_for_good
-from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters
+from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters, storable
 from ipa_app.messages import Message
 
 logger = logging.getLogger(__name__)
@@ -298,8 +298,8 @@ def _contents(path: Path, name: str) -> Contents:
 
 
 def _text(value: object) -> str:
-    """Return an untrusted text from a file in a form that SQLite can store; "" for anything else."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    """Return an untrusted text from a file as `storable` does; "" for anything else."""
+    return storable(value) if isinstance(value, str) else ""
 
 
 def _bring_to_disk(path: Path) -> None:

@@ -123,6 +123,7 @@ def test_words_are_found_in_any_case_and_language_in_prompts_and_names(pictures:
     assert found(pictures, words="frog red") == found(pictures, words="BLUR") == {frog}
     assert found(pictures, words="紫色") == found(pictures, words="ärmel") == found(pictures, words="mix-2") == {cat}
     assert found(pictures, words="frog 猫") == set()
+    assert found(pictures, words="\ud83d") == found(pictures, task="\ud83d") == set(), "half an emoji"
     assert found(pictures, words="100% _") == set(), "they are no wildcards"
 
 
