@@ -118,6 +118,12 @@ class Series:
         """Whether all of them have ended."""
         return all(job.done for _, job in self._jobs)
 
+    @property
+    def ended(self) -> float | None:
+        """When the last of them ended, in seconds of the monotonic clock; None if not all have."""
+        ends = [job.ended for _, job in self._jobs if job.ended is not None]
+        return max(ends) if len(ends) == len(self._jobs) else None
+
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0
     ) -> Iterator[Progress | GenerateResult | FailedPart]:

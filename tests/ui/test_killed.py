@@ -131,6 +131,7 @@ def test_a_page_that_is_opened_again_follows_on(
         assert first[runner.stop_buttons[0]]["interactive"]
         assert len(last[runner.results.gallery]["value"]) == (5 if name else entered["count"])
         assert last[runner.results.running] == ""
+        assert "seconds" not in last[runner.results.status], "it began in another process"
         made = [path.read_bytes() for path in sorted((tmp_path / "library" / "pictures").rglob("*.png"))]
         assert sorted(Path(path).read_bytes() for path, _ in last[runner.results.gallery]["value"]) == sorted(made)
     with page_over(tiny_bundle_dir, tmp_path / "library") as (_, studio, runner):
