@@ -125,8 +125,9 @@ class Engine:
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
             # Asked here, where nobody else waits for the answer: finding it may mean looking at a picture.
             may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
-            traits = {"bulk": bulk, "live": live, "may_search": may_search, "alone": alone}
+            traits = {"bulk": bulk, "live": live, "may_search": may_search}
             job = self._make_job(plan, previews=previews, visitor=visitor, observer=observer, **traits)
+            job.alone = alone
             self._let_wait(job, admitted=admitted)
             return job
 
@@ -333,8 +334,7 @@ class Engine:
     def companions(self, job: Job, *, room: int) -> list[Job]:
         """Take from the queue the jobs that can be drawn in one batch with a job, in the order of the queue.
 
-        Never live jobs, nor any that may search first, as the others would have to wait for it, nor any for one that is
-        drawn alone.
+        Never live jobs, nor any that may search first, as the others would have to wait, nor what is drawn alone.
         """
         with self._changed:
             taken = []

@@ -38,7 +38,11 @@ class JobObserver:
 
 
 class Job(Observable[GenerateResult]):
-    """One submitted request. All methods may be called from any thread, by any number of watchers."""
+    """One submitted request. All methods may be called from any thread, by any number of watchers.
+
+    Attributes:
+        alone: whether nothing else is drawn from its turn to its end, as it may end the process.
+    """
 
     def __init__(
         self,
@@ -52,7 +56,6 @@ class Job(Observable[GenerateResult]):
         bulk: bool = False,
         live: bool = False,
         may_search: bool = False,
-        alone: bool = False,
         observer: JobObserver | None = None,
     ) -> None:
         """Make a job that waits.
@@ -67,14 +70,13 @@ class Job(Observable[GenerateResult]):
             bulk: whether it is one of many, so that others' single pictures go first; true for several pictures anyway.
             live: whether it follows changes its visitor is making; a newer one replaces it, and other jobs go first.
             may_search: whether others should not have to wait until its drawing begins; see `Task.may_search`.
-            alone: whether nothing else is drawn until it is done, as it may end the process.
             observer: told of its stages.
         """
         super().__init__()
         self.visitor = visitor or self.id
         self.plan, self.wants_previews = plan, previews
         self.bulk = bulk or plan.request.count > 1
-        self.live, self.may_search, self.alone = live, may_search, alone
+        self.live, self.may_search, self.alone = live, may_search, False
         self._gives_way = threading.Event()
         self.context = copy_context()  # of the visitor who submits it
         self._on_cancel, self._on_phase, self._on_end = on_cancel, on_phase, on_end
