@@ -123,10 +123,9 @@ class Engine:
         with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
+            job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
             # Asked here, where nobody else waits for the answer: finding it may mean looking at a picture.
-            may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
-            traits = {"bulk": bulk, "live": live, "may_search": may_search}
-            job = self._make_job(plan, previews=previews, visitor=visitor, observer=observer, **traits)
+            job.may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
             job.alone = alone
             self._let_wait(job, admitted=admitted)
             return job
