@@ -100,6 +100,7 @@ class Engine:
         visitor: str | None = None,
         bulk: bool = False,
         live: bool = False,
+        alone: bool = False,
         observer: JobObserver | None = None,
         admitted: bool = False,
     ) -> Job:
@@ -112,6 +113,7 @@ class Engine:
             visitor: as for `Job`.
             bulk: as for `Job`.
             live: as for `Job`; for one picture. Cancels the visitor's previous live job, whether waiting or drawn.
+            alone: as for `Job`.
             observer: as for `Job`.
             admitted: whether it was accepted once, before it was stopped to wait again, and must not be refused now.
 
@@ -121,11 +123,10 @@ class Engine:
         with self.metrics.counting_refusals():
             self._manager.check_available(request.model)
             plan = make_plan(request.with_seed(), self._manager.entry(request.model))
+            job = self._make_job(plan, previews=previews, visitor=visitor, bulk=bulk, live=live, observer=observer)
             # Asked here, where nobody else waits for the answer: finding it may mean looking at a picture.
-            may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
-            job = self._make_job(
-                plan, previews=previews, visitor=visitor, bulk=bulk, live=live, may_search=may_search, observer=observer
-            )
+            job.may_search = self.device.lets_pass and not live and plan.task.may_search(plan)
+            job.alone = alone
             self._let_wait(job, admitted=admitted)
             return job
 
@@ -332,13 +333,13 @@ class Engine:
     def companions(self, job: Job, *, room: int) -> list[Job]:
         """Take from the queue the jobs that can be drawn in one batch with a job, in the order of the queue.
 
-        Never live jobs, nor any that may search first, as the others would have to wait for it.
+        Never live jobs, nor any that may search first, as the others would have to wait, nor what is drawn alone.
         """
         with self._changed:
             taken = []
             for other in self._waiting:
                 fits = other.plan.batch_key == job.plan.batch_key and other.plan.request.count <= room
-                if fits and not other.live and not other.may_search:
+                if fits and _may_join(other, job):
                     room -= other.plan.request.count
                     taken.append(other)
             for other in taken:
@@ -384,10 +385,15 @@ class Engine:
 
     def _may_cut_in(self, other: Job, job: Job, *, room: Callable[[Plan], int] | None = None) -> bool:
         """Whether a request can be drawn before the next pictures of a job: in one batch, with the same model."""
-        begins_at_once = not (other.live or other.may_search) and other.plan.entry.name == job.plan.entry.name
+        begins_at_once = _may_join(other, job) and other.plan.entry.name == job.plan.entry.name
         most = 1 if room is None else room(other.plan)
         return self.device.lets_pass and begins_at_once and other.plan.request.count <= most
 
     def _count(self, counted: Sized) -> int:
         with self._changed:
             return len(counted)
+
+
+def _may_join(other: Job, job: Job) -> bool:
+    """Whether a job can be drawn before another is done, as far as it is for the two to say."""
+    return not (other.live or other.may_search or other.alone or job.alone)

@@ -38,7 +38,12 @@ class JobObserver:
 
 
 class Job(Observable[GenerateResult]):
-    """One submitted request. All methods may be called from any thread, by any number of watchers."""
+    """One submitted request. All methods may be called from any thread, by any number of watchers.
+
+    Attributes:
+        may_search: whether others should not have to wait until its drawing begins; see `Task.may_search`.
+        alone: whether nothing else is drawn from its turn to its end, as it may end the process.
+    """
 
     def __init__(
         self,
@@ -51,7 +56,6 @@ class Job(Observable[GenerateResult]):
         visitor: str | None = None,
         bulk: bool = False,
         live: bool = False,
-        may_search: bool = False,
         observer: JobObserver | None = None,
     ) -> None:
         """Make a job that waits.
@@ -65,14 +69,14 @@ class Job(Observable[GenerateResult]):
             visitor: its owner, where one visitor may have several jobs; by default a visitor of its own.
             bulk: whether it is one of many, so that others' single pictures go first; true for several pictures anyway.
             live: whether it follows changes its visitor is making; a newer one replaces it, and other jobs go first.
-            may_search: whether others should not have to wait until its drawing begins; see `Task.may_search`.
             observer: told of its stages.
         """
         super().__init__()
         self.visitor = visitor or self.id
         self.plan, self.wants_previews = plan, previews
         self.bulk = bulk or plan.request.count > 1
-        self.live, self.may_search = live, may_search
+        self.live = live
+        self.may_search = self.alone = False
         self._gives_way = threading.Event()
         self.context = copy_context()  # of the visitor who submits it
         self._on_cancel, self._on_phase, self._on_end = on_cancel, on_phase, on_end
@@ -94,7 +98,7 @@ class Job(Observable[GenerateResult]):
     @property
     def memory_size(self) -> int:
         """How many bytes its pictures take while it waits."""
-        return _memory_size(self.plan.request)
+        return memory_size(self.plan.request)
 
     @property
     def error(self) -> Exception | None:
@@ -188,14 +192,14 @@ class Job(Observable[GenerateResult]):
         self._since = now
 
 
-def _memory_size(value: object) -> int:
+def memory_size(value: object) -> int:
     """Return the bytes of all pictures in a value: a picture, or any in a tuple or a dataclass."""
     if isinstance(value, Image.Image):
         return value.width * value.height * _BYTES_PER_PIXEL
     if isinstance(value, tuple):
-        return sum(map(_memory_size, value))
+        return sum(map(memory_size, value))
     if is_dataclass(value):
-        return sum(_memory_size(getattr(value, each.name)) for each in fields(value))
+        return sum(memory_size(getattr(value, each.name)) for each in fields(value))
     return 0
 
 

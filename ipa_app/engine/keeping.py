@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import queue
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
 from PIL import Image
 
 from ipa_app.engine.job import JobObserver
-from ipa_app.engine.metadata import pack_inputs
 from ipa_app.engine.reference_sets import name_in
 from ipa_app.engine.request_files import part_as_data, part_from_data
 from ipa_app.engine.results import GenerateResult
+from ipa_app.engine.saving import Unsaved, result_size, save_result, trouble
 from ipa_app.engine.series import Part
 from ipa_app.errors import Cancelled, UserError
 from ipa_app.library.library import Library
@@ -31,12 +31,11 @@ logger = logging.getLogger(__name__)
 MOST_BEGUN = 3
 """How often a part of an order is begun: one that was being drawn when the process died is tried twice more."""
 
-_AGAIN_S = 10.0
 _DAY_S = 86400.0
-_MOST_UNSAVED = 64
-_SAVING_S = 30.0
+_NOTE_S = 2.0
+"""Seconds that a visitor with finished pictures waits for them to be saved."""
+_CLOSING_S = 30.0
 _REFUSALS_KEPT_S = 7 * 86400.0
-_FULL = {errno.ENOSPC, errno.EDQUOT}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +83,7 @@ class KeptOrder:
         """Forget it: nobody wants it any more. What was drawn of it is kept."""
 
     def note(self) -> Message | None:
-        """Return a message on any trouble with saving what was drawn, once that has been tried."""
+        """Return a message if what was drawn is not saved, once that has been tried, or takes long; None if it is."""
         return None
 
 
@@ -114,7 +113,12 @@ class Keeper:
 
 
 class _Kept(KeptOrder):
-    """An order in the library. Its record is first written by the caller, and later only by the keeper's thread."""
+    """An order in the library. Its record is first written by the caller, and later only by the keeper's thread.
+
+    Attributes:
+        trouble: why some of what was drawn of it is not saved yet.
+        bug: that some of it may never be.
+    """
 
     def __init__(self, order: Order, record: WaitingRecord, keeper: LibraryKeeper, *, is_written: bool = True) -> None:
         super().__init__(order, id=record.id)
@@ -124,6 +128,8 @@ class _Kept(KeptOrder):
         self.is_dropped = self.is_lost = False
         self.drawing: set[int] = set()
         self.ended: set[int] = set()
+        self.trouble: Message | None = None
+        self.bug: Message | None = None
 
     @property
     def observers(self) -> list[JobObserver]:
@@ -148,7 +154,7 @@ class _Kept(KeptOrder):
         self.keeper.tell(_Event(self, "dropped"))
 
     def note(self) -> Message | None:
-        return self.keeper.note()
+        return (self.bug or self.trouble) if self.keeper.has_caught_up() else Message("library.slow")
 
 
 @dataclass(frozen=True, eq=False)
@@ -194,10 +200,8 @@ class LibraryKeeper(Keeper):
         """
         self._library = library
         self._shows = shows
-        self._trouble: Message | None = None
-        # Results that could not be written yet, and when they are tried again.
-        self._unsaved: list[_Event] = []
-        self._again = 0.0
+        self._unsaved: Unsaved[_Event] = Unsaved()
+        self._is_logged = False
         self._removing = time.monotonic() + _DAY_S
         self._events: queue.SimpleQueue[_Event | threading.Event | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="library", daemon=True)
@@ -233,12 +237,11 @@ class LibraryKeeper(Keeper):
         """All sets of references; None if they may not be shown."""
         return self._library.named_files("references", name_in) if self._shows else None
 
-    def note(self) -> Message | None:
-        """Wait until the events so far are handled, and return why not all is written; None if it is."""
+    def has_caught_up(self) -> bool:
+        """Wait until the events so far are handled; return whether they are, which may take long on a slow disk."""
         reached = threading.Event()
         self._events.put(reached)
-        reached.wait(_SAVING_S)
-        return self._trouble
+        return reached.wait(_NOTE_S)
 
     def tell(self, event: _Event) -> None:
         """Queue an event of an order for the thread; returns at once."""
@@ -247,7 +250,7 @@ class LibraryKeeper(Keeper):
     def close(self) -> None:
         """Write what there is room for, and close the library. What could not be written is drawn again."""
         self._events.put(None)
-        self._thread.join(_SAVING_S)
+        self._thread.join(_CLOSING_S)
         self._library.close()
 
     def _left_over(self, record: WaitingRecord) -> KeptOrder:
@@ -257,41 +260,55 @@ class LibraryKeeper(Keeper):
                 raise UserError(_refusal(record))
             if max(record.begun) >= MOST_BEGUN:
                 raise UserError("library.set_aside")
-            parts = tuple(part_from_data(part, self._library.waiting.picture) for part in record.parts)
-        except UserError as error:
+            # What was being drawn when a process ended may have ended it: drawn alone, it costs no other a try.
+            parts = tuple(
+                replace(part_from_data(part, self._library.waiting.picture), alone=begun > 0)
+                for part, begun in zip(record.parts, record.begun, strict=True)
+            )
+        except Exception as error:
+            if not isinstance(error, UserError):  # a bug: no order keeps the others from being drawn
+                logger.exception("Order %s cannot be read.", record.id)
             kept = _Kept(order, record, self)
-            kept.refuse(error)
+            kept.refuse(error if isinstance(error, UserError) else UserError("library.not_readable"))
             return kept
         return _Kept(replace(order, parts=parts), record, self)
 
     def _is_past(self, record: WaitingRecord) -> bool:
         is_past = record.refusal is not None and record.asked < time.time() - _REFUSALS_KEPT_S
         if is_past:
-            self._library.waiting.remove(record.id)
+            self._remove(record.id)
         return is_past
 
     def _run(self) -> None:
         is_open = True
         while is_open:
-            until = min(self._again, self._removing) if self._unsaved else self._removing
+            until = min(self._unsaved.due, self._removing)
             try:
                 event = self._events.get(timeout=max(0.0, until - time.monotonic()))
                 is_open = event is not None
             except queue.Empty:
                 event = None
-            try:
-                if isinstance(event, _Event):
+            if isinstance(event, _Event):
+                with self._going_on(event.kept):
                     self._hear(event)
+            with self._going_on():
                 self._look_after(is_open=is_open)
-            except Exception:  # a bug: report it, and keep handling later events
-                logger.exception("The library could not be brought up to date.")
-                self._trouble = Message("library.internal_error")
             if isinstance(event, threading.Event):
                 event.set()
 
+    @contextmanager
+    def _going_on(self, kept: _Kept | None = None) -> Iterator[None]:
+        """Log any error inside the block, which is a bug, note it for an order, and go on."""
+        try:
+            yield
+        except Exception:
+            logger.exception("The library could not be brought up to date.")
+            if kept is not None:
+                kept.bug = Message("library.internal_error")
+
     def _look_after(self, *, is_open: bool) -> None:
         """Do the periodic work: an app may run for months."""
-        if self._unsaved and (not is_open or time.monotonic() >= self._again):
+        if self._unsaved and (not is_open or time.monotonic() >= self._unsaved.due):
             self._save_again()
         if time.monotonic() >= self._removing:
             self._removing = time.monotonic() + _DAY_S
@@ -311,67 +328,53 @@ class LibraryKeeper(Keeper):
             kept.count_begun(index, -1)
         if event.what in ("finished", "failed"):
             kept.ended.add(index)
-        if event.what == "finished":
-            self._save_or_wait(event)
+        with self._going_on(kept):  # after a bug another try would not help, and the page has the pictures
+            self._save_or_hold(event)
         self._settle(kept)
 
     def _save_again(self) -> None:
         """Try again to save what could not be written."""
-        unsaved, self._unsaved = self._unsaved, []
-        for event in unsaved:
-            self._save_or_wait(event)
-            self._settle(event.kept)
-        self._again = time.monotonic() + _AGAIN_S
+        events = self._unsaved.take()
+        for event in events:
+            with self._going_on(event.kept):
+                self._save_or_hold(event)
+        for kept in {event.kept for event in events}:
+            with self._going_on(kept):
+                self._settle(kept)
 
-    def _save_or_wait(self, event: _Event) -> None:
+    def _save_or_hold(self, event: _Event) -> None:
         """Save what has been drawn; if it cannot be written, try again after a while."""
-        if not self._save(event):
-            if not self._unsaved:
-                self._again = time.monotonic() + _AGAIN_S
-            self._unsaved.append(event)
-            for lost in self._unsaved[:-_MOST_UNSAVED]:
-                lost.kept.is_lost = True  # it is drawn again after the next start
-            self._unsaved = self._unsaved[-_MOST_UNSAVED:]
-        if not self._unsaved:
-            self._trouble = None
-
-    def _save(self, event: _Event) -> bool:
-        try:
-            self._save_pictures(event)
-        except OSError as error:
-            self._note_trouble(error)
-            return False
-        except Exception:
-            # A bug: the page has the pictures, and another try would not help.
-            logger.exception("A picture could not be kept in the library.")
-        return True
-
-    def _save_pictures(self, event: _Event) -> None:
-        result, record = event.result, event.kept.record
+        kept, result = event.kept, event.result
         if result is None:
             return
-        inputs = pack_inputs(result.inputs)
-        part = f"-{event.index + 1}" if record.is_series else ""
-        for image, seed in zip(result.images, result.seeds, strict=True):
-            if seed not in result.withheld:
-                self._library.pictures.save(
-                    image,
-                    name=f"{result.settings['task']}-{seed}-{record.id[:8]}{part}",
-                    made=record.asked,
-                    settings={**result.settings, "seed": seed},
-                    inputs=inputs,
-                )
+        try:
+            save_result(result, pictures=self._library.pictures, record=kept.record, index=event.index)
+        except OSError as error:
+            if not self._is_logged:
+                logger.error("The library %s cannot be written to: %s", self._library.folder, error.strerror)
+            self._is_logged = True
+            kept.trouble = trouble(error)
+            for lost in self._unsaved.hold(event, size=result_size(result)):
+                lost.kept.is_lost = True  # it is drawn again after the next start
+        else:
+            self._is_logged = bool(self._unsaved)
 
     def _settle(self, kept: _Kept) -> None:
         """Record an order's progress; remove one that is over, once all that was drawn of it is written."""
+        is_saved = not kept.is_lost and not any(event.kept is kept for event in self._unsaved)
+        if is_saved:
+            kept.trouble = None
         if not kept.is_over:
             if kept.is_written:
                 self._put(kept.record)
-        elif not kept.is_lost and not any(event.kept is kept for event in self._unsaved):
-            try:
-                self._library.waiting.remove(kept.id)
-            except OSError as error:
-                logger.warning("A finished request could not be removed from the library: %s", error.strerror)
+        elif is_saved:
+            self._remove(kept.id)
+
+    def _remove(self, record_id: str) -> None:
+        try:
+            self._library.waiting.remove(record_id)
+        except OSError as error:
+            logger.warning("A finished request could not be removed from the library: %s", error.strerror)
 
     def _put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> bool:
         try:
@@ -380,11 +383,6 @@ class LibraryKeeper(Keeper):
             logger.warning("A waiting request could not be kept in the library: %s", error.strerror)
             return False
         return True
-
-    def _note_trouble(self, error: OSError) -> None:
-        if self._trouble is None:
-            logger.error("The library %s cannot be written to: %s", self._library.folder, error.strerror)
-        self._trouble = Message("library.disk_full" if error.errno in _FULL else "library.cannot_write")
 
 
 def build_keeper(library: Library | None, *, shows: bool) -> Keeper:

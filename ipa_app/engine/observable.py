@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -37,11 +38,13 @@ class Observable(Generic[Result]):
     Attributes:
         id: identifies it.
         stop: set when its owner wants it to stop.
+        ended: when it ended, in seconds of the monotonic clock; None if it has not.
     """
 
     def __init__(self) -> None:
         self.id = uuid.uuid4().hex
         self.stop = threading.Event()
+        self.ended: float | None = None
         self._changed = threading.Condition()
         self._events: list[Progress] = []
         self._result: Result | None = None
@@ -137,6 +140,7 @@ class Observable(Generic[Result]):
         with self._changed:
             if self.done:
                 return False
+            self.ended = time.monotonic()
             self._result = result
             self._changed.notify_all()
             return True
@@ -146,6 +150,7 @@ class Observable(Generic[Result]):
         with self._changed:
             if self.done:
                 return False
+            self.ended = time.monotonic()
             # Without the traceback, whose frames would hold the model for as long as the error is kept; the same holds
             # for the error that it was raised from.
             self._error = error.with_traceback(None)

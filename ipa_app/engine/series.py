@@ -22,10 +22,12 @@ class Part:
     Attributes:
         title: a few words for users, which name it in progress messages.
         request: what is to be drawn.
+        alone: as for `Job`.
     """
 
     title: str
     request: GenerateRequest
+    alone: bool = False
 
 
 def scale_strip(request: GenerateRequest) -> tuple[Part, ...]:
@@ -91,7 +93,7 @@ class Series:
 
         Args:
             parts: in their order.
-            submit: takes a request, and the observer of its job.
+            submit: takes a request, the observer of its job, and whether it is drawn alone.
             observers: one for each part.
             stopped: the same series as it was before; jobs in it that ended by themselves are kept.
 
@@ -103,7 +105,7 @@ class Series:
         try:
             for part, observer, job in zip(parts, observers or [None] * len(parts), before, strict=True):
                 if job is None or not job.done or isinstance(job.error, Cancelled):
-                    job = submit(part.request, observer=observer)
+                    job = submit(part.request, observer=observer, alone=part.alone)
                 jobs.append((part.title, job))
         except UserError:
             for _, job in reversed(jobs):
@@ -115,6 +117,12 @@ class Series:
     def done(self) -> bool:
         """Whether all of them have ended."""
         return all(job.done for _, job in self._jobs)
+
+    @property
+    def ended(self) -> float | None:
+        """When the last of them ended, in seconds of the monotonic clock; None if not all have."""
+        ends = [job.ended for _, job in self._jobs if job.ended is not None]
+        return max(ends) if len(ends) == len(self._jobs) else None
 
     def events(
         self, awaited: Callable[[], bool] = lambda: True, *, newest: bool = False, rest_s: float = 0.0

@@ -116,12 +116,21 @@ class PictureIndex:
         self._lock = threading.Lock()
         self._tables = _opened(path)
 
-    def update(self, there: Mapping[str, Stamp]) -> None:
-        """Update the index to the files in the folder."""
+    def update(self, there: Mapping[str, Stamp], *, unlisted: tuple[str, ...] = ()) -> None:
+        """Update the index to the files in the folder.
+
+        Args:
+            there: their stamps, by name.
+            unlisted: what the names of files begin with that may be in the folder as well.
+        """
 
         def bring(tables: sqlite3.Connection) -> None:
             rows = tables.execute("SELECT name, mtime_ns, size, is_favourite FROM pictures")
-            known = {name: Stamp(mtime_ns, size, bool(is_favourite)) for name, mtime_ns, size, is_favourite in rows}
+            known = {
+                name: Stamp(mtime_ns, size, bool(is_favourite))
+                for name, mtime_ns, size, is_favourite in rows
+                if name in there or not name.startswith(unlisted)
+            }
             liked = {name for name, each in there.items() if each.is_favourite}
             was_liked = {name for name, each in known.items() if each.is_favourite}
             tables.executemany(
@@ -224,9 +233,15 @@ def in_small_letters(*texts: str) -> str:
     return "\n".join(texts).casefold()
 
 
+def storable(text: str) -> str:
+    """Return an untrusted text in a form that SQLite can store; half an emoji, which is no Unicode, becomes "?"."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _condition(search: Search) -> tuple[str, list[str]]:
-    exact = {name: getattr(search, name) for name in ("task", "model", "adapter") if getattr(search, name)}
-    words = in_small_letters(search.words[:_MOST_LETTERS]).split()[:_MOST_WORDS]
+    sought = {name: getattr(search, name) for name in ("task", "model", "adapter")}
+    exact = {name: storable(each) if isinstance(each, str) else each for name, each in sought.items() if each}
+    words = in_small_letters(storable(search.words[:_MOST_LETTERS])).split()[:_MOST_WORDS]
     terms = ["is_picture IS NOT 0", *(f"{name} = ?" for name in exact), *(["INSTR(words, ?) > 0"] * len(words))]
     if search.favourites:
         terms.append("is_favourite")

@@ -5,11 +5,10 @@ from __future__ import annotations
 import io
 import logging
 import os
-import shutil
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,8 @@ from ipa_app.imaging.other_programs import read_other
 from ipa_app.imaging.result_files import FILE_SUFFIXES, file_suffix, is_whole_file, read_settings, write_result
 from ipa_app.imaging.transparency import on_white
 from ipa_app.library.deleted import is_deletion, new_deletion, remove_for_good
-from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters
+from ipa_app.library.index import Contents, Entry, PictureIndex, Search, Stamp, in_small_letters, storable
+from ipa_app.messages import Message
 
 logger = logging.getLogger(__name__)
 
@@ -41,11 +41,19 @@ class Page:
         entries: the pictures, newest first.
         total: the number of all matches.
         unread: the number of files that have not been read yet, among which there may be more matches.
+        is_listed: whether the folder could be listed; if not, the pictures are those that were known before.
     """
 
     entries: Sequence[Entry]
     total: int
     unread: int
+    is_listed: bool = True
+
+    @property
+    def notes(self) -> list[Message]:
+        """Return why there may be more matches."""
+        reading = [Message("library.reading", count=self.unread)] if self.unread else []
+        return [*reading, *([] if self.is_listed else [Message("library.not_listed")])]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,6 +92,7 @@ class Pictures:
         folder.mkdir(parents=True, exist_ok=True)
         self._deleted = deleted
         self._index = PictureIndex(index)
+        self._unlisted: set[str] = set()
         remove_for_good(deleted)
 
     def save(
@@ -120,7 +129,7 @@ class Pictures:
         """Return the pictures that match a search, newest first.
 
         Unread files are read first, newest first, as many as time allows, and then those that are to be returned: only
-        read files match words, a task, a model or an adapter.
+        read files match words, a task, a model or an adapter. What cannot be listed is taken to be there as before.
 
         Args:
             search: the search.
@@ -128,16 +137,18 @@ class Pictures:
             count: how many to return at most.
             reading_s: seconds for reading files that need not be returned.
         """
-        self._index.update(dict(_files_in(self.folder)))
+        is_listed = self._update_index()
         until = time.monotonic() + reading_s
         while time.monotonic() < until and (names := self._index.unread(_READ_AT_ONCE)):
             self._read(names, until=until)
+        tried: set[str] = set()
         while True:
             entries, total = self._index.found(search, offset=offset, count=count)
-            unread = [each.name for each in entries if each.caption is None]
+            unread = [each.name for each in entries if each.caption is None and each.name not in tried]
             if not unread:
-                return Page(entries=entries, total=total, unread=self._index.unread_count())
+                return Page(entries=entries, total=total, unread=self._index.unread_count(), is_listed=is_listed)
             self._read(unread)
+            tried.update(unread)
 
     def choices(self, what: str) -> list[str]:
         """Return every "task", "model" or "adapter" of the pictures that have been read."""
@@ -152,7 +163,9 @@ class Pictures:
         if path is None:
             return None
         try:
-            image = on_white(read_image(path, min_side=1).image)
+            image = on_white(read_image(path.read_bytes(), min_side=1).image)
+        except OSError:  # perhaps only now, so nothing is noted
+            return None
         except UserError as error:
             logger.warning("%s is left out of the library: %s", path, error)
             self._index.note({name: Contents(is_picture=False)})
@@ -197,42 +210,70 @@ class Pictures:
         Raises:
             OSError: the folder cannot be written to; files that were already moved are restored.
         """
-        deletion = Deletion(id=new_deletion(), count=0)
+        root, folder = Path(os.path.realpath(self.folder)), self._deleted / (deletion_id := new_deletion())
+        moved: list[Path] = []
         try:
             for path in filter(None, map(self.file, names)):
-                target = self._deleted / deletion.id / path.relative_to(os.path.realpath(self.folder))
-                if _moved(path, target):
-                    deletion = replace(deletion, count=deletion.count + 1)
+                moved.append(path)
+                if not _moved(path, folder / path.relative_to(root)):
+                    moved.pop()
         except OSError:
-            self.restore(deletion.id)
+            for path in moved:
+                _moved(folder / path.relative_to(root), _free(path))
+            _remove_empty(folder)
             raise
-        return deletion
+        return Deletion(id=deletion_id, count=len(moved))
 
     def restore(self, deletion_id: str) -> int:
         """Restore a deletion, and return the number of files. A file whose name is taken gets a new name.
 
         Raises:
-            OSError: the folder cannot be written to.
+            OSError: the deletion cannot be read, or the folder cannot be written to; it can be tried again.
         """
         if not is_deletion(deletion_id):
             return 0
         folder, count = self._deleted / deletion_id, 0
-        for name, _ in list(_files_in(folder)):
+        listing = _listed(folder)
+        for error in listing.errors.values():
+            raise error
+        for name in listing.files:
             count += _moved(folder / name, _free(self.folder / name))
-        shutil.rmtree(folder, ignore_errors=True)
+        _remove_empty(folder)
         return count
 
     def close(self) -> None:
         """Close the index."""
         self._index.close()
 
+    def _update_index(self) -> bool:
+        """Update the index to the files in the folder; return whether all of it could be listed."""
+        listing = _listed(self.folder)
+        for name in listing.errors.keys() - self._unlisted:
+            logger.warning("%s cannot be listed: %s", self.folder / name, listing.errors[name].strerror)
+        self._unlisted = set(listing.errors)
+        self._index.update(listing.files, unlisted=tuple(listing.errors))
+        return not listing.errors
+
     def _read(self, names: Sequence[str], *, until: float = float("inf")) -> None:
         found: dict[str, Contents] = {}
         for name in names:
-            found[name] = _contents(self.folder / name, name)
+            if _can_be_opened(self.folder / name):
+                found[name] = _contents(self.folder / name, name)
             if time.monotonic() > until:
                 break
         self._index.note(found)
+
+
+def _can_be_opened(path: Path) -> bool:
+    """Whether a file can be opened now; True if that would not change later."""
+    try:
+        path.open("rb").close()
+    except (FileNotFoundError, PermissionError):
+        return True
+    except OSError as error:  # such as too many open files
+        logger.warning("%s cannot be opened now: %s", path, error.strerror)
+        return False
+    return True
 
 
 def _contents(path: Path, name: str) -> Contents:
@@ -257,8 +298,8 @@ def _contents(path: Path, name: str) -> Contents:
 
 
 def _text(value: object) -> str:
-    """Return an untrusted text from a file in a form that SQLite can store; "" for anything else."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
+    """Return an untrusted text from a file as `storable` does; "" for anything else."""
+    return storable(value) if isinstance(value, str) else ""
 
 
 def _bring_to_disk(path: Path) -> None:
@@ -297,30 +338,56 @@ def _free(path: Path) -> Path:
     return free
 
 
-def _files_in(folder: Path, beneath: str = "") -> Iterator[tuple[str, Stamp]]:
-    """Yield every file below a folder that may be a result, as its path within the folder and its stamp.
+@dataclass(frozen=True)
+class _Listing:
+    """The files below a folder that may be results.
 
-    Links are not followed.
+    Attributes:
+        files: the stamp of each, by its path within the folder.
+        errors: what could not be looked at and may still be there, by the same paths; those of folders end in a slash.
     """
-    entries = _entries(folder)
+
+    files: dict[str, Stamp] = field(default_factory=dict)
+    errors: dict[str, OSError] = field(default_factory=dict)
+
+
+def _listed(folder: Path) -> _Listing:
+    """List the files below a folder; links are not followed."""
+    listing = _Listing()
+    _list_into(listing, folder, "")
+    return listing
+
+
+def _list_into(listing: _Listing, folder: Path, beneath: str) -> None:
+    try:
+        with os.scandir(folder) as found:
+            # A name that is not valid Unicode can be in neither the index nor the page.
+            entries = [entry for entry in found if _is_text(entry.name)]
+    except FileNotFoundError:
+        return  # removed meanwhile
+    except OSError as error:
+        listing.errors[beneath] = error
+        return
     names = {entry.name for entry in entries}
     for entry in entries:
-        with suppress(OSError):  # removed meanwhile
+        name = f"{beneath}{entry.name}"
+        try:
             if entry.is_dir(follow_symlinks=False):
-                yield from _files_in(Path(entry.path), f"{beneath}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False) and entry.name.lower().endswith(FILE_SUFFIXES):
+                _list_into(listing, Path(entry.path), f"{name}/")
+            elif entry.is_file(follow_symlinks=False) and name.lower().endswith(FILE_SUFFIXES):
                 stat = entry.stat(follow_symlinks=False)
-                is_favourite = entry.name + FAVOURITE in names
-                yield f"{beneath}{entry.name}", Stamp(stat.st_mtime_ns, stat.st_size, is_favourite)
+                listing.files[name] = Stamp(stat.st_mtime_ns, stat.st_size, entry.name + FAVOURITE in names)
+        except FileNotFoundError:  # removed meanwhile
+            continue
+        except OSError as error:
+            listing.errors[name] = error
 
 
-def _entries(folder: Path) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(folder) as entries:
-            # A name that is not valid Unicode can be in neither the index nor the page.
-            return [entry for entry in entries if _is_text(entry.name)]
-    except OSError:
-        return []
+def _remove_empty(folder: Path) -> None:
+    """Remove a folder and those in it that are empty, but no file."""
+    for each, _, _ in os.walk(folder, topdown=False):
+        with suppress(OSError):
+            Path(each).rmdir()
 
 
 def _is_text(name: str) -> bool:

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -23,7 +24,7 @@ _Stamp = tuple[int, int, int]
 
 
 class NamedFiles:
-    """A folder of JSON files, each of which contains its name. Others may add files or remove them.
+    """A folder of JSON files, each of which contains its name. Others may add files or remove them. Thread-safe.
 
     Names never become paths: a file is called by the hash of its name.
     """
@@ -49,6 +50,7 @@ class NamedFiles:
         self._deleted = deleted
         self._name_in = name_in
         self._known: dict[Path, tuple[_Stamp, str | None]] = {}
+        self._changing = threading.Lock()
 
     def names(self) -> list[str]:
         """Return all names, sorted without regard to case."""
@@ -63,12 +65,16 @@ class NamedFiles:
         """
         self._hold()
         self._folder.mkdir(parents=True, exist_ok=True)
+        with self._changing:
+            return self._save(name, content)
+
+    def _save(self, name: str, content: str) -> bool:
         paths = self._paths()
         if name not in paths and len(paths) >= MOST_FILES:
             raise UserError("set.too_many", most=MOST_FILES)
-        before = paths.get(name)
-        path = before or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
-        is_replaced = before is not None and before.read_bytes() != content.encode()
+        path = paths.get(name) or self._folder / f"{hashlib.sha256(name.encode()).hexdigest()[:20]}.json"
+        # Even a file that could not be read for the moment is not replaced without a copy.
+        is_replaced = path.exists() and path.read_bytes() != content.encode()
         if is_replaced:
             # Copied, not moved, so that there is a set of this name at any time.
             shutil.copy2(path, self._deleted_as(path))
@@ -91,11 +97,12 @@ class NamedFiles:
         Raises:
             OSError: the folder cannot be written to.
         """
-        path = self._paths().get(name)
-        if path is None:
-            return False
-        path.replace(self._deleted_as(path))
-        return True
+        with self._changing:
+            path = self._paths().get(name)
+            if path is None:
+                return False
+            path.replace(self._deleted_as(path))
+            return True
 
     def _deleted_as(self, path: Path) -> Path:
         target = self._deleted / new_deletion() / path.name

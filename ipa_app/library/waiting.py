@@ -69,15 +69,31 @@ class WaitingRequests:
         self._folder, self._pictures = folder, folder / "pictures"
         self._pictures.mkdir(parents=True, exist_ok=True)
         self._lock = threading.Lock()
-        self._needed = {record.id: record.pictures for record in self.records()}
+        records, is_all = self._read_all()
+        self._needed = {record.id: record.pictures for record in records}
         for half in folder.rglob("*.part"):
             half.unlink(missing_ok=True)
-        self._remove_pictures(path.stem for path in self._pictures.glob("*.png"))
+        if is_all:
+            self._remove_pictures(path.stem for path in self._pictures.glob("*.png"))
 
     def records(self) -> list[WaitingRecord]:
         """Return all records in the order of submission; a damaged file is left out, with a warning."""
-        read = [_read(path) for path in sorted(self._folder.glob("*.json"))]
-        return sorted((each for each in read if each is not None), key=lambda each: (each.asked, each.id))
+        records, _ = self._read_all()
+        return records
+
+    def _read_all(self) -> tuple[list[WaitingRecord], bool]:
+        """Return what `records` does, and whether all files could be opened; if not, there may be more records."""
+        records, is_all = [], True
+        # Unlike `glob`, this raises an error if the folder cannot be listed.
+        for path in sorted(each for each in self._folder.iterdir() if each.suffix == ".json"):
+            try:
+                record = _read(path)
+            except OSError as error:
+                logger.warning("%s is left out: %s", path, error.strerror)
+                is_all = False
+            else:
+                records += [record] if record else []
+        return sorted(records, key=lambda each: (each.asked, each.id)), is_all
 
     def put(self, record: WaitingRecord, pictures: Mapping[str, Image.Image] | None = None) -> None:
         """Store a record, replacing an older one with the same id.
@@ -143,19 +159,22 @@ class WaitingRequests:
 
 
 def _read(path: Path) -> WaitingRecord | None:
+    content = path.read_bytes()
     try:
-        data: dict[str, Any] = json.loads(path.read_bytes())
+        data: dict[str, Any] = json.loads(content)
         data |= {name: tuple(data[name]) for name in ("parts", "pictures", "begun")}
         record = WaitingRecord(**{each.name: data[each.name] for each in fields(WaitingRecord)})
         if _is_whole(record) and path.stem == record.id:
             return record
-    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         pass
     logger.warning("%s is left out: it is damaged, or not a waiting request.", path)
     return None
 
 
 def _is_whole(record: WaitingRecord) -> bool:
-    is_counted = len(record.begun) == len(record.parts) and all(isinstance(count, int) for count in record.begun)
+    is_counted = len(record.begun) == len(record.parts) and all(type(count) is int for count in record.begun)
     is_named = bool(_NAME.fullmatch(record.id)) and all(map(_HASH.fullmatch, record.pictures))
-    return bool(is_named and record.parts and is_counted and 0 < record.asked < _LATEST)
+    is_owned = record.visitor is None or isinstance(record.visitor, str)
+    is_told = isinstance(record.is_series, bool) and isinstance(record.previews, bool)
+    return bool(is_named and is_owned and is_told and record.parts and is_counted and 0 < record.asked < _LATEST)

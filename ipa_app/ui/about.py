@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from ipa_app.engine.references import LONGEST_PROMPT, words_of_region
@@ -11,6 +12,7 @@ from ipa_app.engine.requests import GenerateRequest
 from ipa_app.engine.wording import has_special_letters, readable, signs_in, without_invisible, without_signs
 from ipa_app.messages import Message, english, without_folders
 from ipa_app.models.catalog import ModelEntry
+from ipa_app.models.offered import Models
 from ipa_app.models.prompt_weights import weights_problem, without_weights
 from ipa_app.models.state import MemoryUse, ModelState
 from ipa_app.models.units import size_text
@@ -88,6 +90,24 @@ def described(entry: ModelEntry, state: ModelState, *, downloaded: bool) -> dict
         "message": without_folders(state.message) or "",
         "progress": state.progress,
     }
+
+
+def all_described(manager: Models) -> dict[str, dict[str, Any]]:
+    """Describe every model and its state, for programs; those left out are "failed", and their message says why."""
+    catalog = manager.catalog
+    there = {
+        name: described(manager.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
+        for name in catalog
+    }
+    left_out = {
+        name: described(
+            ModelEntry(name=name, title=name, location=Path(name)),
+            ModelState(phase="failed", message=sentence),
+            downloaded=False,
+        )
+        for name, sentence in catalog.left_out.items()
+    }
+    return there | left_out
 
 
 def left_out_note(left_out: Mapping[str, Message]) -> str:

@@ -7,6 +7,7 @@ reach programs as `{"error": null}`, and the page not at all.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import Sequence
 from functools import cached_property, partial
@@ -23,6 +24,7 @@ from gradio.state_holder import SessionState
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 
+from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.ui.addresses import Fetching
 from ipa_app.ui.allowance import Allowance, Spend, set_spend
@@ -36,12 +38,16 @@ from ipa_app.ui.sessions import MOST_SESSIONS, Messages, OpenPages, Sessions, ch
 from ipa_app.ui.tools import CALL_HEADER, ToolCalls
 from ipa_app.ui.uploads import check_files, keep_uploads_apart, paths_in
 
+logger = logging.getLogger(__name__)
+
 _SCHEMAS = ("api_info_as_input", "api_info_as_output")
 _HEAD = f"<script>{{{Path(__file__).with_name('storage.js').read_text(encoding='utf-8')}}}</script>"
 _LOOK_EVERY_S = 0.01
 """Interval of looking for new calls. Gradio's own, a millisecond, takes 2 % of a core for an idle page."""
 _TELL_EVERY_S = 0.1
 """Interval of sending progress; Gradio's own is a hundredth of a second."""
+_WRONG = (AttributeError, LookupError, TypeError, ValueError)
+"""What Gradio's components raise for values that no page of theirs sends."""
 
 
 class StudioBlocks(gr.Blocks):
@@ -163,6 +169,9 @@ class StudioBlocks(gr.Blocks):
         set_awaited(self._awaited(event, request))
         set_spend(self._spend(request))
         with explained(to_program=_is_public(function)):
+            # What happened comes as an object, as the page sends it; without one, no handler could be called.
+            if function.collects_event_data and not isinstance(getattr(kwargs.get("event_data"), "_data", None), dict):
+                raise _not_understood(function)
             return await super().process_api(block_fn, *args, **kwargs)
 
     def _take_over(self, name: str) -> None:
@@ -227,7 +236,7 @@ class StudioBlocks(gr.Blocks):
         """Check what was sent and record its files, then preprocess it as Gradio does.
 
         Raises:
-            UserError: a value is refused, and why.
+            UserError: a value is refused, and why; or values fit no component of the page.
         """
         sent, names = list(inputs), [Message("upload.image")] * len(inputs)
         if _is_public(block_fn):
@@ -238,8 +247,20 @@ class StudioBlocks(gr.Blocks):
         for name, value in zip(names, sent, strict=False):
             check_files(value, field=name or "")
         self._note_files(state, sent)
-        return await super().preprocess_data(block_fn, sent, state, *args, **kwargs)
+        try:
+            return await super().preprocess_data(block_fn, sent, state, *args, **kwargs)
+        except _WRONG as error:
+            if _is_public(block_fn):  # whose values are checked above
+                raise
+            raise _not_understood(block_fn, error) from error
 
 
 def _is_public(function: BlockFunction) -> bool:
     return function.api_visibility == "public"
+
+
+def _not_understood(function: BlockFunction, error: Exception | None = None) -> UserError:
+    """Return the error for what somebody sent that no handler can take; one line in the log says so."""
+    why = type(error).__name__ if error else "nothing is said of what happened"
+    logger.warning("A call of %s is not understood: %s", function.name, why)
+    return UserError("page.not_understood")

@@ -359,9 +359,9 @@ class LibraryView:
 
 
 def _counted(page: Page, *, offset: int) -> list[Message]:
-    """Return which pictures are shown, out of how many, and how many files are not indexed yet."""
+    """Return which pictures are shown, out of how many, and why there may be more."""
     told = [Message("library.none_found")]
     if page.entries:
         first, last = offset + 1, offset + len(page.entries)
         told = [Message("library.found", first=first, last=last, count=page.total)]
-    return [*told, *([Message("library.reading", count=page.unread)] if page.unread else [])]
+    return [*told, *page.notes]

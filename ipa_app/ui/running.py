@@ -261,7 +261,7 @@ class Runner:
     def _follow(self, wish: _Wish, turn: Turn, *, job_id: str) -> Iterator[Update]:
         self.began(turn, job_id)
         series = next((name for name, order in SERIES.items() if order is wish.order), None)
-        began, results, failed = self.studio.began(job_id), [], []
+        results, failed = [], []
         with self.studio.following(
             job_id, awaited=awaited(), newest=True, rest_s=_REST_S, patience=_PATIENCE
         ) as events:
@@ -274,8 +274,7 @@ class Runner:
                     failed.append(Message("result.failed_part", series=event.title, reason=explain(event.error)))
                 else:
                     results.append(event)
-            seconds = time.monotonic() - began
-            yield self._pictures(wish, results, job_id=job_id, seconds=seconds, failed=failed)
+            yield self._pictures(wish, results, job_id=job_id, failed=failed)
 
     def _submit(self, request: GenerateRequest, wish: _Wish) -> str:
         if wish.order:
@@ -310,7 +309,6 @@ class Runner:
         results: Sequence[GenerateResult],
         *,
         job_id: str,
-        seconds: float,
         failed: Sequence[Message],
     ) -> Update:
         """Save and show the results, and report why parts of a series failed."""
@@ -328,6 +326,7 @@ class Runner:
             download=save_zip(paths) if len(paths) > 1 else paths[0],
             compared=_lie_on_each_other(results, order=order),
         )
+        seconds = self.studio.took(job_id)
         said = done_text(results, seconds=seconds, order=order, series=series, failed=failed)
         if note := self.studio.note_on_keeping(job_id):
             said = (*said, note)
@@ -348,15 +347,16 @@ class Runner:
 def done_text(
     results: Sequence[GenerateResult],
     *,
-    seconds: float,
+    seconds: float | None,
     order: Order | None,
     series: Sequence[str],
     failed: Sequence[Message] = (),
 ) -> tuple[Message, ...]:
-    """Return how many pictures were made in what time, what became of the others, and the notes on their inputs."""
+    """Return how many pictures were made, in what time if that is known, what became of the others, and the notes."""
     withheld = [seed for result in results for seed in result.withheld]
     count = sum(len(result.seeds) for result in results) - len(withheld)
-    said = [Message("result.done", count=count, seconds=f"{seconds:.1f}")]
+    timed = None if seconds is None else Message("result.done", count=count, seconds=f"{seconds:.1f}")
+    said = [timed or Message("result.done_untimed", count=count)]
     if order and not ((withheld or failed) and order.compared):
         said.insert(0, order.done(series, results[0].seeds[0]))
     said += failed

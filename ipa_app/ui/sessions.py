@@ -117,10 +117,10 @@ class Sessions(StateHolder):
 
 
 async def check_names(request: Request) -> None:
-    """Refuse a request with too long a name for a session, event or upload: names are kept in memory as keys.
+    """Refuse a request with an unusable name for a session, event or upload: names are kept in memory as keys.
 
     Raises:
-        HTTPException: a name is too long.
+        HTTPException: a name is too long, or contains a line break or the like.
     """
     given: dict[str, Any] = {**request.query_params, **request.path_params}
     if request.method == "POST" and "form" not in request.headers.get("content-type", ""):
@@ -130,6 +130,8 @@ async def check_names(request: Request) -> None:
     for name in _NAMES:
         if len(text := str(given.get(name) or "")) > LONGEST_NAME:
             raise HTTPException(422, f"{name} has {len(text)} characters; it may have at most {LONGEST_NAME}.")
+        if not text.isprintable():
+            raise HTTPException(422, f"{name} may only have characters that can be printed.")
 
 
 class OpenPages:

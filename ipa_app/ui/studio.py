@@ -33,11 +33,10 @@ from ipa_app.library.sets import NamedFiles
 from ipa_app.messages import Message
 from ipa_app.models.catalog import Catalog, ModelEntry
 from ipa_app.models.offered import Models
-from ipa_app.models.state import ModelState
 from ipa_app.pose.detector import PoseOptions
 from ipa_app.pose.sheet import PoseSheet
-from ipa_app.ui.about import described, word_notes
-from ipa_app.ui.failures import is_disk_full
+from ipa_app.ui.about import all_described, word_notes
+from ipa_app.ui.failures import explain, is_disk_full
 from ipa_app.ui.visitor import visitor
 
 MOST_FOLLOWERS = 4
@@ -65,6 +64,7 @@ class _Running:
         job: the job itself.
         kept: the order, from which the job can be queued again; None for a search, which does not wait in the queue.
         began: when it began, in seconds of the monotonic clock.
+        is_left_over: whether an earlier process left it, so that it began before.
         followers: the number of followers.
         left: whether its last follower left some seconds ago, and may come back.
         stepped_aside: whether it was stopped after that, as others waited.
@@ -74,6 +74,7 @@ class _Running:
     job: Job | Series | PoseSearch | Observable[GenerateResult]
     kept: KeptOrder | None = None
     began: float = field(default_factory=time.monotonic)
+    is_left_over: bool = False
     followers: int = 0
     left: bool = False
     stepped_aside: bool = False
@@ -112,12 +113,13 @@ class Studio:
                 if kept.refusal:
                     raise kept.refusal
                 job = self._queued(kept, admitted=True)
-            except UserError as error:
+            except Exception as error:  # no order keeps the others from being drawn, or the app from starting
+                refusal = error if isinstance(error, UserError) else UserError(explain(error))
                 if not kept.refusal:
-                    kept.refuse(error)
+                    kept.refuse(refusal)
                 job = Observable[GenerateResult]()
-                job.fail(error)
-            self._add(kept.id, _Running(job, kept))
+                job.fail(refusal)
+            self._add(kept.id, _Running(job, kept, is_left_over=True))
         self._forget_later([kept.id for kept in taken])
 
     @property
@@ -161,7 +163,8 @@ class Studio:
         shared: Any = {"previews": order.previews, "visitor": order.visitor, "admitted": admitted}
         if order.is_series:
             return self.engine.submit_series(order.parts, observers=observers, stopped=stopped, **shared)
-        return self.engine.submit(order.parts[0].request, live=order.live, observer=observers[0], **shared)
+        (part,) = order.parts
+        return self.engine.submit(part.request, live=order.live, alone=part.alone, observer=observers[0], **shared)
 
     def _let_pass(self) -> None:
         """Stop abandoned jobs if any other job, live ones aside, waits or runs; call with the lock held."""
@@ -189,9 +192,11 @@ class Studio:
         running = self._jobs.get(job_id)
         return running is not None and running.followers < most
 
-    def began(self, job_id: str) -> float:
-        """Return when a job was submitted, in seconds of the monotonic clock."""
-        return self._jobs[job_id].began
+    def took(self, job_id: str) -> float | None:
+        """Return the seconds from a job's submission to its end; None before that, or if an earlier process left it."""
+        running = self._jobs[job_id]
+        ended = running.job.ended
+        return None if ended is None or running.is_left_over else ended - running.began
 
     def follow(
         self, job_id: str, *, awaited: Callable[[], bool] = lambda: True
@@ -321,20 +326,7 @@ class Studio:
 
     def models(self) -> dict[str, dict[str, Any]]:
         """Describe every model and its state, for programs; those left out are "failed", and their message says why."""
-        manager = self.manager
-        there = {
-            name: described(self.entry(name), manager.state(name), downloaded=not manager.needs_download(name))
-            for name in self.catalog
-        }
-        left_out = {
-            name: described(
-                ModelEntry(name=name, title=name, location=Path(name)),
-                ModelState(phase="failed", message=sentence),
-                downloaded=False,
-            )
-            for name, sentence in self.catalog.left_out.items()
-        }
-        return there | left_out
+        return all_described(self.manager)
 
 
 def _drop(running: _Running) -> None:

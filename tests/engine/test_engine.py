@@ -17,7 +17,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ipa_app.engine.engine import Engine
-from ipa_app.engine.job import Job
+from ipa_app.engine.job import Job, JobObserver
 from ipa_app.engine.observable import InternalError, Left
 from ipa_app.engine.requests import GenerateRequest, Reference
 from ipa_app.engine.results import GenerateResult, Progress
@@ -215,6 +215,36 @@ def test_unlike_requests_share_a_batch_and_get_what_they_get_alone(batching_engi
         together, alone = job.result(TIMEOUT_S).images[0], generate(**order).images[0]
         difference = np.abs(np.asarray(together, dtype=int) - np.asarray(alone, dtype=int))
         assert difference.max() <= 1
+
+
+class Seen(JobObserver):
+    """Notes when each of some jobs begins and has its pictures."""
+
+    def __init__(self, name: str, events: list[str]) -> None:
+        self._name, self._events = name, events
+
+    def begun(self) -> None:
+        self._events.append(f"{self._name} begins")
+
+    def finished(self, result: GenerateResult) -> None:
+        self._events.append(f"{self._name} ends")
+
+
+@pytest.mark.parametrize("names", [("suspect", "one", "two"), ("one", "suspect", "two")])
+def test_while_one_is_drawn_alone_no_other_has_begun(batching_engine: Engine, names: tuple[str, ...]) -> None:
+    events: list[str] = []
+    with long_job(batching_engine):
+        jobs = [
+            batching_engine.submit(GenerateRequest(**SHORT), alone=name == "suspect", observer=Seen(name, events))
+            for name in names
+        ]
+    for job in jobs:
+        job.result(TIMEOUT_S)
+    at = events.index("suspect begins")
+    assert events[at + 1] == "suspect ends"
+    assert sum(each.endswith("begins") for each in events[:at]) == sum(each.endswith("ends") for each in events[:at])
+    others = [each for each in events if "suspect" not in each]
+    assert others[:2] == ["one begins", "two begins"], "the others still share a batch"
 
 
 def test_requests_that_a_batch_cannot_draw_together_are_drawn_as_alone(

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import errno
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
-from ipa_app.engine import keeping
+from ipa_app.engine import keeping, saving
 from ipa_app.engine.engine import Engine
 from ipa_app.engine.keeping import MOST_BEGUN, Keeper, KeptOrder, LibraryKeeper, Order
 from ipa_app.engine.queue import Limits
@@ -129,6 +132,15 @@ def test_an_order_that_ends_its_process_again_and_again_is_set_aside(tmp_path: P
         assert records(library) == []
 
 
+def test_only_what_was_being_drawn_when_its_process_died_is_drawn_alone(tmp_path: Path) -> None:
+    with opened(tmp_path) as (keeper, _):
+        first, _ = (keeper.keep(order(*seeds)) for seeds in ((3, 4), (5,)))
+        first.observers[1].begun()
+    with opened(tmp_path) as (keeper, _):
+        back = keeper.left_over()
+        assert [[part.alone for part in kept.order.parts] for kept in back] == [[False, True], [False]]
+
+
 def test_a_series_whose_parts_end_well_counts_no_attempts_and_comes_back_whole(engine: Engine, tmp_path: Path) -> None:
     with opened(tmp_path) as (keeper, _):
         keeper.keep(order(3, 4, 5))
@@ -200,7 +212,7 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with opened(tmp_path) as (keeper, library):
-        monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
+        monkeypatch.setattr(saving, "AGAIN_S", 0.2)
         save = library.pictures.save
 
         def full(*_: object, **__: object) -> Path:
@@ -226,7 +238,7 @@ def test_a_full_disk_is_said_and_pictures_are_written_when_there_is_room(
 def test_with_a_full_disk_each_result_is_tried_once_until_a_while_has_passed(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "_AGAIN_S", 3600.0)  # never retried during the test, however slow the machine is
+    monkeypatch.setattr(saving, "AGAIN_S", 3600.0)  # never retried during the test, however slow the machine is
     with opened(tmp_path) as (keeper, library):
         save, tried = library.pictures.save, list[str]()
 
@@ -265,12 +277,81 @@ def test_a_bug_of_keeping_is_said_and_logged_and_stops_no_other_keeping(
         assert len(files(library)) == 2
 
 
+def test_a_visitor_hears_of_trouble_with_their_own_pictures_alone(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with opened(tmp_path) as (keeper, library):
+        save = library.pictures.save
+
+        def failing(image: Image.Image, *, name: str, **values: Any) -> Path:
+            if "-3-" in name:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            if "-4-" in name:
+                raise ZeroDivisionError("no such thing")
+            return save(image, name=name, **values)
+
+        monkeypatch.setattr(library.pictures, "save", failing)
+        large, broken, small = (keeper.keep(order(seed)) for seed in (3, 4, 5))
+        for kept in (large, broken, small):
+            draw(engine, kept)
+        assert str(large.note()).startswith("The library's disk is full")
+        assert str(broken.note()).startswith("Something went wrong inside the app, so these pictures may not be kept")
+        assert small.note() is None
+        assert [record.id for record in records(library)] == [large.id]
+
+
+def test_nobody_waits_long_for_a_disk_that_does_not_answer(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+    with opened(tmp_path) as (keeper, library):
+        save = library.pictures.save
+
+        def hanging(*args: Any, **values: Any) -> Path:
+            answered.wait(TIMEOUT_S)
+            return save(*args, **values)
+
+        monkeypatch.setattr(library.pictures, "save", hanging)
+        kept = keeper.keep(order(3))
+        draw(engine, kept)
+        began = time.monotonic()
+        assert str(kept.note()).startswith("These pictures are not kept in the library yet, as its disk takes long")
+        assert time.monotonic() - began < 10
+        answered.set()
+        until(lambda: kept.note() is None)
+        assert len(files(library)) == 1
+
+
+def test_of_a_series_nothing_is_over_before_all_of_it_is_saved(
+    engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(saving, "AGAIN_S", 0.2)
+    with opened(tmp_path) as (keeper, library):
+        save, room = library.pictures.save, set[str]()
+
+        def full(image: Image.Image, *, name: str, **values: Any) -> Path:
+            if name.rsplit("-", 1)[1] not in room:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            return save(image, name=name, **values)
+
+        monkeypatch.setattr(library.pictures, "save", full)
+        kept = keeper.keep(order(3, 4))
+        draw(engine, kept)
+        room.add("1")
+        until(lambda: len(files(library)) == 1)
+        assert kept.note() is not None
+        assert [record.id for record in records(library)] == [kept.id]
+        room.add("2")
+        until(lambda: kept.note() is None)
+        assert (len(files(library)), records(library)) == (2, [])
+
+
 def test_more_than_can_be_held_is_left_to_the_next_process(
     engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(keeping, "_MOST_UNSAVED", 1)
+    monkeypatch.setattr(saving, "MOST_BYTES", 1)
     with opened(tmp_path) as (keeper, library):
-        monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
+        monkeypatch.setattr(saving, "AGAIN_S", 0.2)
         save = library.pictures.save
 
         def broken(*_: object, **__: object) -> Path:
@@ -282,7 +363,8 @@ def test_more_than_can_be_held_is_left_to_the_next_process(
             draw(engine, each)
         assert str(kept[0].note()).startswith("The library cannot be written to")
         monkeypatch.setattr(library.pictures, "save", save)
-        until(lambda: kept[0].note() is None)
+        until(lambda: kept[1].note() is None)
+        assert str(kept[0].note()).startswith("The library cannot be written to"), "it is drawn again after a start"
         assert [record.id for record in records(library)] == [kept[0].id]
         assert len(files(library)) == 1
 

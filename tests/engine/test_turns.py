@@ -71,6 +71,14 @@ def test_a_single_picture_comes_between_those_of_a_request_of_many_and_changes_n
     assert pixels(many.result(TIMEOUT_S)) == pixels(generate(**MANY))
 
 
+def test_nobody_comes_between_the_pictures_of_what_is_drawn_alone(own_engine: Engine) -> None:
+    ended = Ended()
+    many = drawing(own_engine.submit(GenerateRequest(**{**MANY, "steps": 10, "count": 3}), alone=True))
+    ended.watch("many", many)
+    ended.watch("single", own_engine.submit(GenerateRequest(**SINGLE)))
+    assert ended.wait(2) == ["many", "single"]
+
+
 def test_a_single_picture_of_somebody_whose_request_is_stopped_meanwhile_is_drawn(own_engine: Engine) -> None:
     many = drawing(own_engine.submit(GenerateRequest(**MANY)))
     single = own_engine.submit(GenerateRequest(**{**SINGLE, "steps": 60}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
@@ -122,6 +123,7 @@ def test_words_are_found_in_any_case_and_language_in_prompts_and_names(pictures:
     assert found(pictures, words="frog red") == found(pictures, words="BLUR") == {frog}
     assert found(pictures, words="紫色") == found(pictures, words="ärmel") == found(pictures, words="mix-2") == {cat}
     assert found(pictures, words="frog 猫") == set()
+    assert found(pictures, words="\ud83d") == found(pictures, task="\ud83d") == set(), "half an emoji"
     assert found(pictures, words="100% _") == set(), "they are no wildcards"
 
 
@@ -222,6 +224,81 @@ def test_where_not_all_can_be_deleted_nothing_is(pictures: Pictures, monkeypatch
         pictures.delete(names)
     assert found(pictures) == {one, stuck}
     assert found(pictures, favourites=True) == {one}
+
+
+def fail_at(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """Let listing one folder fail as where too many files are open."""
+    scandir = os.scandir
+
+    def failing(path: Path) -> Any:
+        if Path(path) == folder:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", failing)
+
+
+@pytest.mark.parametrize("beneath", ["", "2001-09-09"])
+def test_what_cannot_be_listed_for_the_moment_is_not_lost_by_undoing(
+    pictures: Pictures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, beneath: str
+) -> None:
+    deleted = [saved(pictures, seed) for seed in (1, 2)]
+    deletion = pictures.delete(path.relative_to(pictures.folder).as_posix() for path in deleted)
+    with monkeypatch.context() as patch:
+        fail_at(patch, tmp_path / "deleted" / deletion.id / beneath)
+        with pytest.raises(OSError, match="Too many open files"):
+            pictures.restore(deletion.id)
+    assert pictures.restore(deletion.id) == 2
+    assert found(pictures) == set(deleted)
+    assert not list((tmp_path / "deleted").iterdir())
+
+
+def test_undoing_removes_no_file_that_it_does_not_restore(pictures: Pictures, tmp_path: Path) -> None:
+    path = saved(pictures, 1)
+    deletion = pictures.delete([path.relative_to(pictures.folder).as_posix()])
+    other = tmp_path / "deleted" / deletion.id / "notes.txt"
+    other.write_text("mine")
+    assert pictures.restore(deletion.id) == 1
+    assert other.read_text() == "mine"
+
+
+@pytest.mark.parametrize("beneath", ["", "2001-09-09"])
+def test_what_cannot_be_listed_for_the_moment_stays_as_it_was(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, beneath: str
+) -> None:
+    frog, other = saved(pictures, 1, prompt="a frog"), pictures.folder / "other.png"
+    shutil.copy(frog, other)
+    pictures.set_favourite(frog.relative_to(pictures.folder).as_posix(), is_favourite=True)
+    assert found(pictures, words="frog") == {frog, other}
+    other.unlink()
+    with monkeypatch.context() as patch:
+        fail_at(patch, pictures.folder / beneath)
+        for _ in range(2):
+            page = pictures.page(Search(words="frog", favourites=True), offset=0, count=9)
+            assert [pictures.folder / each.name for each in page.entries] == [frog]
+            assert [note.key for note in page.notes] == ["library.not_listed"]
+        assert caplog.text.count("cannot be listed: Too many open files") == 1
+        assert found(pictures) == ({frog} if beneath else {frog, other})
+    page = pictures.page(Search(words="frog"), offset=0, count=9)
+    assert ([pictures.folder / each.name for each in page.entries], page.notes) == ([frog], [])
+
+
+def test_a_file_that_cannot_be_opened_for_the_moment_is_read_later(
+    pictures: Pictures, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = saved(pictures, 1, prompt="a frog")
+    name = path.relative_to(pictures.folder).as_posix()
+
+    def failing(*_: object, **__: object) -> Any:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "open", failing)
+        assert pictures.page(Search(), offset=0, count=9).unread == 1
+        patch.setattr(Path, "read_bytes", failing)
+        assert pictures.thumbnail(name) is None
+    assert found(pictures, words="frog") == {path}
+    assert pictures.thumbnail(name) is not None
 
 
 def test_what_was_deleted_long_ago_is_removed_and_nothing_else(tmp_path: Path) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,3 +132,35 @@ def test_a_file_in_place_of_another_of_the_same_size_and_time_is_read(files: Nam
     os.utime(other, ns=(before.st_atime_ns, before.st_mtime_ns))
     other.replace(path)
     assert files.names() == ["cats"]
+
+
+def test_of_two_who_save_the_same_name_at_once_none_is_lost(
+    files: NamedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole_file = sets.whole_file
+
+    def slow(path: Path) -> Any:
+        time.sleep(0.2)
+        return whole_file(path)
+
+    monkeypatch.setattr(sets, "whole_file", slow)
+    with ThreadPoolExecutor(2) as both:
+        replaced = list(both.map(lambda by: files.save("toys", content("toys", by=by)), (1, 2)))
+    assert sorted(replaced) == [False, True]
+    assert sorted(json.loads(path.read_bytes())["by"] for path in tmp_path.rglob("*.json")) == [1, 2]
+
+
+def test_what_cannot_be_read_for_the_moment_is_not_replaced(
+    files: NamedFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files.save("toys", content("toys", by=1))
+
+    def failing(_: Path) -> bytes:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    again = NamedFiles(tmp_path / "sets", deleted=tmp_path / "deleted", name_in=name_in)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        with pytest.raises(OSError, match="Too many open files"):
+            again.save("toys", content("toys", by=2))
+    assert again.read("toys") == content("toys", by=1).encode()

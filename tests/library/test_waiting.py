@@ -72,6 +72,24 @@ def test_what_no_request_needs_is_removed_at_the_beginning(tmp_path: Path) -> No
     assert stored(tmp_path) == {RED}
 
 
+def test_a_record_that_cannot_be_opened_for_the_moment_loses_no_pictures(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = (put(WaitingRequests(tmp_path), record(number, name)) for number, name in ((1, RED), (2, BLUE)))
+    read = Path.read_bytes
+
+    def failing(path: Path) -> bytes:
+        if path.stem == one.id:
+            raise OSError(errno.EMFILE, "Too many open files")
+        return read(path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "read_bytes", failing)
+        assert WaitingRequests(tmp_path).records() == [other]
+    assert WaitingRequests(tmp_path).records() == [other, one]
+    assert stored(tmp_path) == {RED, BLUE}
+
+
 @pytest.mark.parametrize(
     "text",
     [b"", b"{", b"[]", b"{}", b'{"id": 3}', b"\xff", b"[" * 100_000],
@@ -97,6 +115,11 @@ def test_a_damaged_file_never_takes_the_others_with_it(
         {"parts": (), "begun": ()},
         {"pictures": ("../../outside",)},
         {"pictures": (3,)},
+        {"visitor": ["somebody"]},
+        {"visitor": 3},
+        {"is_series": "no"},
+        {"previews": None},
+        {"begun": (True,)},
     ],
 )
 def test_values_that_cannot_be_are_damage(tmp_path: Path, changes: dict[str, Any]) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import gradio as gr
 import httpx
@@ -166,3 +167,29 @@ def test_of_a_session_that_asks_for_it_all_files_that_come_and_go_are_known(tmp_
                 client.predict(handle_file(tmp_path / name), api_name="/make")
         assert visitor.predict(api_name="/known") == ["first.png", "image.png", "image.png", "second.png"]
         assert other.predict(api_name="/known") is None
+
+
+@pytest.mark.parametrize("sent", [None, "x", {"path": 3}, [[1]], {"points": 1, "x": "\x00"}])
+def test_what_no_page_sends_is_refused_in_a_sentence_without_a_traceback(
+    sent: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    with StudioBlocks(analytics_enabled=False) as page:
+        gallery, number, text = gr.Gallery(), gr.Slider(0, 1), gr.Textbox()
+        hidden: Any = {"api_visibility": "undocumented"}
+
+        def taken(*values: object) -> str:
+            return str(values)
+
+        def told(event: gr.EventData) -> str:
+            return event.name
+
+        gallery.change(taken, [gallery, number], text, api_name="taking", **hidden)
+        text.select(told, None, text, api_name="telling", **hidden)
+    with served_page(page) as url:
+        for name, data in (("taking", [sent, sent]), ("telling", [])):
+            body = {"data": data, "event_data": sent if name == "telling" and not isinstance(sent, dict) else None}
+            answer = httpx.post(f"{url}gradio_api/run/{name}", json=body, timeout=TIMEOUT_S)
+            assert "does not fit this page" in answer.json()["error"]
+    assert "Traceback" not in caplog.text
+    lines = [record.getMessage() for record in caplog.records if record.name == "ipa_app.ui.blocks"]
+    assert [line.partition(" is not understood")[0] for line in lines] == ["A call of taken", "A call of told"]

@@ -17,7 +17,7 @@ from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from ipa_app.engine import keeping
+from ipa_app.engine import saving
 from ipa_app.engine.keeping import LibraryKeeper
 from ipa_app.imaging.result_files import OutputFormat, read_settings, write_result
 from ipa_app.library.library import Library
@@ -125,7 +125,7 @@ def test_the_library_gets_what_was_drawn_when_there_is_room(
     monkeypatch: pytest.MonkeyPatch,
     request: pytest.FixtureRequest,
 ) -> None:
-    monkeypatch.setattr(keeping, "_AGAIN_S", 0.2)
+    monkeypatch.setattr(saving, "AGAIN_S", 0.2)
     library = Library(disk / "library")
     filler: Path = request.getfixturevalue("filler")
     keeper = LibraryKeeper(library, shows=True)
@@ -139,7 +139,7 @@ def test_the_library_gets_what_was_drawn_when_there_is_room(
             assert library.pictures.newest(8) == []
             filler.unlink()
             until(lambda: len(library.pictures.newest(8)) == entered["count"])
-            assert keeper.note() is None
+            assert keeper.has_caught_up()
             assert not [*library.waiting.records(), *library.folder.rglob("*.part")]
     finally:
         keeper.close()

@@ -131,6 +131,7 @@ def test_a_page_that_is_opened_again_follows_on(
         assert first[runner.stop_buttons[0]]["interactive"]
         assert len(last[runner.results.gallery]["value"]) == (5 if name else entered["count"])
         assert last[runner.results.running] == ""
+        assert "seconds" not in last[runner.results.status], "it began in another process"
         made = [path.read_bytes() for path in sorted((tmp_path / "library" / "pictures").rglob("*.png"))]
         assert sorted(Path(path).read_bytes() for path, _ in last[runner.results.gallery]["value"]) == sorted(made)
     with page_over(tiny_bundle_dir, tmp_path / "library") as (_, studio, runner):
@@ -174,6 +175,27 @@ def test_the_sentence_of_what_is_not_tried_again_waits_for_its_page(
     with page_over(tiny_bundle_dir, tmp_path) as (_, studio, _):
         studio.take_up()
         assert not studio.knows(job_id)
+
+
+def test_an_order_that_cannot_be_queued_holds_up_no_other(
+    tiny_bundle_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with page_over(tiny_bundle_dir, tmp_path) as (_, studio, _):
+        jobs = [studio.submit(GenerateRequest(task="mix", prompt=word, steps=100, count=8)) for word in ("cat", "dog")]
+        studio.engine.close()
+    with page_over(tiny_bundle_dir, tmp_path) as (_, studio, runner):
+        submit = studio.engine.submit
+
+        def failing(request: GenerateRequest, **shared: Any) -> Any:
+            if request.prompt == "cat":
+                raise ZeroDivisionError("no such thing")
+            return submit(request, **shared)
+
+        monkeypatch.setattr(studio.engine, "submit", failing)
+        studio.take_up()
+        with pytest.raises(Exception, match="Something went wrong inside the app"):
+            list(runner.resume({"job": jobs[0]}, []))
+        assert studio.knows(jobs[1])
 
 
 def test_nobody_is_shown_what_others_made(tiny_bundle_dir: Path, tmp_path: Path) -> None:

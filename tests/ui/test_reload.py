@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,20 @@ def test_the_page_that_is_loaded_anew_gets_the_pictures(page: Opened, runner: Ru
     assert last[runner.results.running] == ""
     (seconds,) = re.findall(r"in ([\d.]+) seconds", text_of(last[runner.results.status]))
     assert 1000 < float(seconds) < 1200, "since it was asked for, not since the page was loaded anew"
+
+
+@pytest.mark.parametrize("name", [None, "scale-strip"])
+def test_the_time_that_the_page_is_away_for_after_the_end_does_not_count(
+    page: Opened, runner: Runner, entered: dict[str, Any], name: str | None
+) -> None:
+    kept = left_while_running(runner, runner.run("variation", SERIES[name] if name else None)(**entered))
+    running = page[1]._jobs[kept["job"]]
+    until(lambda: running.job.done)
+    passed = time.monotonic()
+    time.sleep(2)
+    *_, last = runner.resume(kept, [])
+    (seconds,) = re.findall(r"in ([\d.]+) seconds", text_of(last[runner.results.status]))
+    assert float(seconds) < passed - running.began + 0.1
 
 
 def test_a_series_comes_back_as_one(runner: Runner, entered: dict[str, Any]) -> None:

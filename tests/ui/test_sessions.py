@@ -178,6 +178,17 @@ def test_names_without_an_end_are_refused_and_not_kept(app_url: str, method: str
     assert answer.json()["error"] == f"{asked_for} has 65 characters; it may have at most 64."
 
 
+@pytest.mark.parametrize("path", ["heartbeat/{}", "upload_progress?upload_id={}"])
+@pytest.mark.parametrize("name", ["%0a", "a%00b", "%7F"])
+def test_names_with_line_breaks_or_the_like_are_refused(
+    app_url: str, path: str, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    answer = httpx.get(f"{app_url}gradio_api/{path}".format(name), timeout=TIMEOUT_S)
+    assert answer.status_code == 422
+    assert answer.json()["error"].endswith(" may only have characters that can be printed.")
+    assert caplog.text == ""
+
+
 def test_who_waits_for_messages_of_no_session_is_told_so_and_nothing_has_failed(
     app_url: str, caplog: pytest.LogCaptureFixture
 ) -> None:
