@@ -182,6 +182,7 @@ def test_a_file_that_is_dropped_beside_a_box_leaves_the_page_as_it_is(open_page:
     dragged = {"items": [], "files": [str(reference_file)], "dragOperationsMask": 1}
 
     def drop_on(selector: str) -> None:
+        page.locator(selector).evaluate("(each) => each.scrollIntoView({ block: 'center' })")
         box = page.locator(selector).bounding_box()
         at = {"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2}
         for act in ("dragEnter", "dragOver", "drop"):
