@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -28,7 +29,7 @@ from ipa_app.errors import UserError
 from ipa_app.messages import Message
 from ipa_app.ui.addresses import Fetching
 from ipa_app.ui.allowance import Allowance, Spend, set_spend
-from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_awaited
+from ipa_app.ui.calls import Awaited, Endpoint, checked_values, set_arrived, set_awaited
 from ipa_app.ui.compression import Compression, assets_route
 from ipa_app.ui.failures import explained
 from ipa_app.ui.gate import Gate, is_for_itself
@@ -166,6 +167,7 @@ class StudioBlocks(gr.Blocks):
         event, request = kwargs.get("event_id"), kwargs.get("request")
         if event:
             self._take_over(event)
+        set_arrived(time.monotonic())
         set_awaited(self._awaited(event, request))
         set_spend(self._spend(request))
         with explained(to_program=_is_public(function)):

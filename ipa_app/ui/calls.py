@@ -1,4 +1,4 @@
-"""Calls of public endpoints: checks of their parameters, and whether the caller still waits.
+"""Calls of public endpoints: checks of their parameters, when they came, and whether the caller still waits.
 
 Gradio checks parameters before an endpoint is reached, and its errors say nothing, or do not name the parameter.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import ContextVar
 from typing import Any, Literal, get_args, get_origin
@@ -155,3 +156,17 @@ def awaited() -> Awaited:
 def set_awaited(awaited: Awaited) -> None:
     """Set the function that tells whether the caller of the next handler still waits."""
     _AWAITED.set(awaited)
+
+
+_ARRIVED: ContextVar[float | None] = ContextVar("arrived", default=None)
+
+
+def arrived() -> float:
+    """Return when the current call reached the app, in seconds of the monotonic clock: its handler may begin later."""
+    at = _ARRIVED.get()
+    return time.monotonic() if at is None else at
+
+
+def set_arrived(at: float) -> None:
+    """Set when the next handler's call reached the app."""
+    _ARRIVED.set(at)

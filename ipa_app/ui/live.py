@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from ipa_app.engine.results import GenerateResult, Progress
 from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
-from ipa_app.ui.calls import awaited
+from ipa_app.ui.calls import arrived, awaited
 from ipa_app.ui.controls import AT_ONCE, IN_TURN, LATEST, LATEST_AT_ONCE, Update
 from ipa_app.ui.failures import explain
 from ipa_app.ui.form import build_request
@@ -216,10 +217,15 @@ def _kept(value: Any) -> Any:
 
 
 class UnderWay:
-    """A live picture being drawn: a draft if there is one, and then the picture as requested. Thread-safe."""
+    """A live picture being drawn: a draft if there is one, and then the picture as requested. Thread-safe.
+
+    Attributes:
+        began: when it was begun, in seconds of the monotonic clock.
+    """
 
     def __init__(self, studio: Studio) -> None:
         self._studio = studio
+        self.began = time.monotonic()
         self._lock = threading.Lock()
         self._jobs: list[str] = []
         self._is_overtaken = self._stops_at_once = False
@@ -274,8 +280,8 @@ class Live:
         return gr.update(visible=on)
 
     def overtake(self, under_way: UnderWay | None) -> None:
-        """Stop the picture under way, unless it is about to finish."""
-        if under_way is not None:
+        """Stop the picture under way, unless it is about to finish, or is the one that overtakes: it may be quicker."""
+        if under_way is not None and under_way.began <= arrived():
             under_way.overtake()
 
     def follow(self, task: str) -> Callable[..., Iterator[Update]]:

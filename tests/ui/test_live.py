@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
+from contextvars import copy_context
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from ipa_app.errors import Cancelled
 from ipa_app.imaging.transparency import on_white
 from ipa_app.messages import Message
 from ipa_app.models.catalog import entry_from_folder
+from ipa_app.ui.calls import set_arrived
 from ipa_app.ui.live import Live, UnderWay
 from ipa_app.ui.pictures import inline_picture
 from ipa_app.ui.studio import Studio
@@ -132,6 +134,21 @@ def test_a_live_picture_that_is_overtaken_is_finished_where_it_has_only_begun(
     live.overtake(old)
     with pytest.raises(Cancelled):
         list(studio.follow(job))
+
+
+def test_a_picture_is_not_overtaken_by_the_change_that_asked_for_it(page: Opened) -> None:
+    """The page sends both at once, and the picture may be begun first."""
+    parts, studio = page
+    live = Live(parts.live, studio=studio)
+
+    def drawn() -> object:
+        set_arrived(time.monotonic())
+        begun = UnderWay(studio)
+        live.overtake(begun)
+        *_, result = studio.follow(begun.submit(GenerateRequest(task="mix", prompt="a cat", steps=3)))
+        return result
+
+    assert isinstance(copy_context().run(drawn), GenerateResult)
 
 
 def test_a_live_picture_that_is_overtaken_is_given_up_once_it_takes_long(
