@@ -181,7 +181,8 @@ def _connect_tab(parts: Parts, tab: TaskTab, *, live: Live) -> None:
         preprocess=False,
         **LATEST,
     )
-    watch.input(live.overtake, panel.under_way, None, **LATEST_AT_ONCE)
+    # Each is sent at once: one held back until the one before is answered would overtake the picture it asked for.
+    watch.input(live.overtake, panel.under_way, None, trigger_mode="multiple", **AT_ONCE)
 
 
 def _changes(parts: Parts) -> list[Any]:
