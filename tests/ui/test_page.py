@@ -215,7 +215,9 @@ def test_of_several_quick_acts_the_last_one_counts(whole_page: gr.Blocks) -> Non
     told = [each for each in asking if acts & {name for _, name in each["targets"]}]
     by_inputs = [each for each in told if not each["collects_event_data"]]
     assert len(by_inputs) > 20
-    assert {each["trigger_mode"] for each in by_inputs} == {"always_last"}
+    assert {each["trigger_mode"] for each in by_inputs if each["outputs"]} == {"always_last"}
+    # What changes nothing on the page may also be told each time.
+    assert {each["trigger_mode"] for each in by_inputs} <= {"always_last", "multiple"}
     # With "always_last" Gradio would lose an event's data: it sends the first event's again.
     told_by_event = [each["id"] for each in told if each["collects_event_data"]]
     assert len(told_by_event) > 4
