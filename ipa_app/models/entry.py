@@ -21,7 +21,7 @@ _PICKLES = {".pth"}
 _WORD = re.compile(r"\w+")
 _POSSESSIVE = re.compile(r"['’]s\b")
 TINY_VAE_FOLDER = "vae_tiny"
-"""The subfolder of a model's folder with a small autoencoder for live pictures and previews."""
+"""The subfolder of a model's folder with a small autoencoder for fast live pictures and previews."""
 SECRET_MARK = "~"
 """Separates the name of an uploaded adapter from the part that makes its key impossible to guess."""
 

@@ -1,4 +1,4 @@
-"""A small autoencoder beside a model's own, for live pictures and previews: diffusers' AutoencoderTiny, such as TAESD.
+"""A small autoencoder beside a model's own, for fast live pictures and previews: diffusers' AutoencoderTiny (TAESD).
 
 It decodes the same latents in a fraction of the time, fine lines less exactly (github.com/madebyollin/taesd). Pictures
 that are kept are decoded by the model's own.

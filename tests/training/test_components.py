@@ -71,6 +71,12 @@ def test_a_model_that_is_told_the_guidance_is_refused_before_anything_is_done(
         load_components(folder)
 
 
+def name_scheduler(folder: Path, sort: object) -> None:
+    """Have a model's index name another class of scheduler."""
+    index = json.loads((folder / "model_index.json").read_text())
+    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", sort]}))
+
+
 @pytest.mark.parametrize("sort", ["DDIMScheduler", "DPMSolverMultistepScheduler", "LCMScheduler"])
 @pytest.mark.parametrize("more", [[], ["--dry-run"]])
 def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
@@ -83,8 +89,7 @@ def test_more_steps_than_a_scheduler_takes_are_refused_before_training(
 ) -> None:
     """Some schedulers would draw nonsense without an error."""
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
-    index = json.loads((folder / "model_index.json").read_text())
-    (folder / "model_index.json").write_text(json.dumps(index | {"scheduler": ["diffusers", sort]}))
+    name_scheduler(folder, sort)
     steps = "60" if sort == "LCMScheduler" else "1001"
     assert main([*arguments(folder), "--num-inference-steps", steps, *more]) == 2
     assert capsys.readouterr().err.splitlines()[-1] == (
@@ -112,9 +117,7 @@ def test_where_the_usual_steps_are_too_many_a_number_that_can_be_done_is_named(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     folder = shutil.copytree(tiny_bundle_dir, tmp_path / "model")
-    index = json.loads((folder / "model_index.json").read_text())
-    index["scheduler"] = ["diffusers", scheduler["_class_name"]]
-    (folder / "model_index.json").write_text(json.dumps(index))
+    name_scheduler(folder, scheduler["_class_name"])
     (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps(scheduler))
     assert main([*arguments(folder), "--num-inference-steps", "20"]) == 2
     told = capsys.readouterr().err.splitlines()[-1]
